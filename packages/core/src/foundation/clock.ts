@@ -1,0 +1,49 @@
+/** Ends something that was started; calling it twice is harmless. */
+export type Cancel = () => void;
+
+/**
+ * Where every layer takes its time from, so that the engine runs the same under a simulated clock.
+ * Times are milliseconds since the Unix epoch.
+ */
+export interface Clock {
+  now(): number;
+  /** Runs `task` once, `delayMs` from now (any length; below 0 counts as 0). Never keeps the process alive. */
+  after(delayMs: number, task: () => void): Cancel;
+}
+
+// Node runs a longer setTimeout at once, so longer waits are cut into pieces of this size.
+const LONGEST_TIMER_MS = 2_147_483_647;
+
+/** The clock of the machine. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  after(delayMs, task) {
+    let left = Math.max(0, delayMs);
+    let timer: NodeJS.Timeout;
+    const arm = (): void => {
+      const piece = Math.min(left, LONGEST_TIMER_MS);
+      left -= piece;
+      timer = setTimeout(() => (left > 0 ? arm() : task()), piece);
+      timer.unref();
+    };
+    arm();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Resolves after `delayMs`, or at once when `signal` is aborted (check `signal.aborted` to tell which). */
+export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) {
+      resolve();
+      return;
+    }
+    const done = (): void => {
+      cancel();
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = clock.after(delayMs, done);
+    signal?.addEventListener('abort', done, { once: true });
+  });
+}

@@ -1,0 +1,217 @@
+const ERROR_BRAND = Symbol.for('@nestjs-secrets/error');
+
+export interface SecretsErrorOptions {
+  /** Must have passed through `redactError` when it comes from foreign code that saw a value. */
+  readonly cause?: unknown;
+  readonly secretName?: string;
+}
+
+/**
+ * The base of every error this library throws: a stable `code` to branch on, and a message that says what happened and what to do. Never
+ * carries a value. Tell one with `isSecretsError` rather than `instanceof`, since both builds of the package may be loaded at once.
+ */
+export class SecretsError extends Error {
+  readonly code: string;
+  readonly secretName: string | undefined;
+
+  constructor(code: string, message: string, options: SecretsErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.secretName = options.secretName;
+    Object.defineProperty(this, ERROR_BRAND, { value: true });
+  }
+}
+
+/** True for every error of this library, whichever build threw it; with `code`, only for that one. */
+export function isSecretsError(error: unknown, code?: string): error is SecretsError {
+  if (typeof error !== 'object' || error === null || !(ERROR_BRAND in error)) return false;
+  return code === undefined || (error as SecretsError).code === code;
+}
+
+/** `SECRET_NAME_INVALID` */
+export class InvalidSecretNameError extends SecretsError {
+  constructor(name: unknown) {
+    const shown = typeof name === 'string' ? JSON.stringify(name.slice(0, 64)) : `a ${typeof name}`;
+    super('SECRET_NAME_INVALID', `${shown} is not a secret name: use 1 to 192 characters of A-Z a-z 0-9 / _ + = . @ -`);
+  }
+}
+
+/** `SECRET_NOT_FOUND` */
+export class SecretNotFoundError extends SecretsError {
+  constructor(secretName: string) {
+    super(
+      'SECRET_NOT_FOUND',
+      `There is no secret ${secretName}. Create it with SecretsManager.createSecret, or give its definition an \`initial\` value: defineSecret('${secretName}', schema, { initial: … }).`,
+      { secretName },
+    );
+  }
+}
+
+/** `SECRET_EXISTS` */
+export class SecretExistsError extends SecretsError {
+  constructor(secretName: string) {
+    super('SECRET_EXISTS', `There is a secret ${secretName} already. Use putSecretValue for a new version, or another name.`, {
+      secretName,
+    });
+  }
+}
+
+/** `VERSION_NOT_FOUND` */
+export class VersionNotFoundError extends SecretsError {
+  constructor(secretName: string, what: string) {
+    super('VERSION_NOT_FOUND', `Secret ${secretName} has no ${what}. listVersions shows what there is.`, { secretName });
+  }
+}
+
+/** `VERSION_CONFLICT`: the same version id with another value. */
+export class VersionConflictError extends SecretsError {
+  constructor(secretName: string, versionId: string) {
+    super(
+      'VERSION_CONFLICT',
+      `Secret ${secretName} has a version ${versionId} with another value. Versions never change: put the value under a new version id.`,
+      { secretName },
+    );
+  }
+}
+
+/** `STAGE_INVALID`: a stage name out of range, or a move of a stage that only a promotion may make. */
+export class StageError extends SecretsError {
+  constructor(secretName: string, message: string) {
+    super('STAGE_INVALID', message, { secretName });
+  }
+}
+
+/** `VALUE_TOO_LARGE` */
+export class ValueTooLargeError extends SecretsError {
+  constructor(secretName: string, bytes: number, limit: number) {
+    super('VALUE_TOO_LARGE', `The value for ${secretName} has ${bytes} bytes; a secret holds at most ${limit}. Keep a key here and the data elsewhere.`, {
+      secretName,
+    });
+  }
+}
+
+/** `VALUE_INVALID`: not JSON, or not what the secret's schema says. Names paths and never shows the value. */
+export class InvalidSecretValueError extends SecretsError {
+  constructor(secretName: string, message: string) {
+    super('VALUE_INVALID', message, { secretName });
+  }
+}
+
+/** `SECRET_UNAVAILABLE`: the source did not deliver. */
+export class SecretUnavailableError extends SecretsError {
+  constructor(secretName: string, message: string, cause?: unknown) {
+    super('SECRET_UNAVAILABLE', message, { secretName, cause });
+  }
+}
+
+/** `SECRET_EXPIRED`: past its TTL. */
+export class SecretExpiredError extends SecretsError {
+  constructor(secretName: string, versionId: string, expiredAt: number) {
+    super(
+      'SECRET_EXPIRED',
+      `Version ${versionId} of ${secretName} expired at ${new Date(expiredAt).toISOString()} and no newer one is known. Put or rotate a new value.`,
+      { secretName },
+    );
+  }
+}
+
+/** `SECRET_DEFINED_TWICE` */
+export class SecretDefinedTwiceError extends SecretsError {
+  constructor(secretName: string) {
+    super(
+      'SECRET_DEFINED_TWICE',
+      `There are two definitions of the secret ${secretName}. Define it once, export the definition, and name it by its string elsewhere.`,
+      { secretName },
+    );
+  }
+}
+
+/** `PASSWORD_OPTIONS_INVALID` */
+export class PasswordOptionsError extends SecretsError {
+  constructor(message: string) {
+    super('PASSWORD_OPTIONS_INVALID', message);
+  }
+}
+
+/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID` */
+export class KeyFileError extends SecretsError {
+  constructor(code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID', message: string, cause?: unknown) {
+    super(code, message, { cause });
+  }
+}
+
+/** `KEY_MISMATCH`: the store was sealed under a key this provider does not have. */
+export class KeyMismatchError extends SecretsError {
+  constructor(message: string) {
+    super('KEY_MISMATCH', message);
+  }
+}
+
+/** `RECORD_CORRUPT`: a stored record does not open or does not parse; the others are not affected. */
+export class CorruptRecordError extends SecretsError {
+  constructor(what: string, message: string, secretName?: string) {
+    super('RECORD_CORRUPT', `${what}: ${message}`, { secretName });
+  }
+}
+
+/** `STORE_UNAVAILABLE` */
+export class StoreUnavailableError extends SecretsError {
+  constructor(driver: string, message: string, cause?: unknown) {
+    super('STORE_UNAVAILABLE', `The store ${driver} ${message}`, { cause });
+  }
+}
+
+/** `STORE_CLOSED` */
+export class StoreClosedError extends SecretsError {
+  constructor(driver: string) {
+    super('STORE_CLOSED', `The store ${driver} is not open: open() was not called yet, or the application is shutting down.`);
+  }
+}
+
+/** `STORE_CONTENTION`: other writers kept winning. */
+export class StoreContentionError extends SecretsError {
+  constructor(secretName: string) {
+    super('STORE_CONTENTION', `Other writers kept changing ${secretName}; nothing was written. Try again.`, { secretName });
+  }
+}
+
+/** `ROTATION_POLICY_INVALID` */
+export class RotationPolicyError extends SecretsError {
+  constructor(secretName: string | undefined, message: string) {
+    super('ROTATION_POLICY_INVALID', message, { secretName });
+  }
+}
+
+/** `ROTATOR_NOT_FOUND` */
+export class RotatorNotFoundError extends SecretsError {
+  constructor(secretName: string, rotator: string, known: readonly string[]) {
+    const list = known.length === 0 ? 'none is registered' : `registered: ${known.join(', ')}`;
+    super(
+      'ROTATOR_NOT_FOUND',
+      `Secret ${secretName} wants the rotator ${rotator}, but ${list}. Pass it in SecretsModule.forRoot({ rotators }), or provide a class with @Rotator('${rotator}').`,
+      { secretName },
+    );
+  }
+}
+
+/** `ROTATION_FAILED`: a step threw; `step` says which. What the secret was before, it still is. */
+export class RotationFailedError extends SecretsError {
+  readonly step: string;
+  readonly rotationId: string;
+
+  constructor(secretName: string, step: string, rotationId: string, message: string, cause: unknown) {
+    super('ROTATION_FAILED', message, { secretName, cause });
+    this.step = step;
+    this.rotationId = rotationId;
+  }
+}
+
+/** `ROTATION_STOPPED`: the application shut down before the rotation was through; it goes on after the next start. */
+export class RotationStoppedError extends SecretsError {
+  constructor(secretName: string) {
+    super('ROTATION_STOPPED', `The application is shutting down; the rotation of ${secretName} goes on after the next start.`, {
+      secretName,
+    });
+  }
+}

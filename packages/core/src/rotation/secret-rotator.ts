@@ -1,0 +1,80 @@
+import type { Clock } from '../foundation/clock.js';
+import type { SecretVersion } from '../versions/secret-version.js';
+import type { PasswordOptions } from '../foundation/random-password.js';
+
+/** Facts a rotator wants to find again after a crash: JSON, small, never a secret. */
+export type RotationNotes = Readonly<Record<string, string | number | boolean | null>>;
+
+/** What every step of a rotation is told. */
+export interface RotationContext<T = unknown> {
+  readonly secretName: string;
+  readonly rotationId: string;
+  /** The version in use; undefined when this rotation makes the very first one. */
+  readonly current: SecretVersion<T> | undefined;
+  /** Aborted when the application shuts down; a step may then throw, and is done again after the next start. */
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  /** What `record` stored earlier in this rotation, also before a crash. */
+  readonly notes: RotationNotes;
+}
+
+export interface CreateContext<T = unknown> extends RotationContext<T> {
+  /** Identities (see `SecretRotator.identityOf`) that still belong to a version which is not retired, the current one included. */
+  readonly busyIdentities: ReadonlySet<string>;
+  randomPassword(options?: PasswordOptions): string;
+}
+
+export interface PendingContext<T = unknown> extends RotationContext<T> {
+  /** The new version: stored and sealed before `apply` is called for the first time, and the same after a crash. */
+  readonly pending: SecretVersion<T>;
+  /** Stores facts durably before an effect, so that a later call of any step of this rotation finds them in `notes`. */
+  record(notes: RotationNotes): Promise<void>;
+}
+
+export interface RetireContext<T = unknown> extends RotationContext<T> {
+  readonly current: SecretVersion<T>;
+  /** The version to be made invalid; no consumer holds it any more. */
+  readonly retiring: SecretVersion<T>;
+}
+
+/** What `retire` proved. */
+export interface RetireReport {
+  /** True when a real log-in attempt with the old value was refused by the target. */
+  readonly refused: boolean;
+  /** Sessions of the old credential that had to be ended. */
+  readonly sessionsEnded: number;
+  /** Sessions of the old credential seen at the end: 0, or the step should have thrown. */
+  readonly sessionsLeft: number;
+}
+
+/** How a strategy has overlap: old and new valid at once under two identities, one password that changes, or two passwords of one identity. */
+export type RotationStrategy = 'alternating-users' | 'single-user' | 'dual-password';
+
+/**
+ * The code that knows one kind of target and carries out the steps of a rotation there. Every step may be called again after a crash or a
+ * failure, with the same versions, and must then come to the same end.
+ *
+ * What a step throws is recorded and logged with every value of the secret blotted out.
+ */
+export interface SecretRotator<T = unknown> {
+  readonly strategy?: RotationStrategy;
+  /** A new value. Nothing may change in the target yet: the value is not stored before this returns. */
+  create(context: CreateContext<T>): T | Promise<T>;
+  /** Teaches the target the pending value. */
+  apply(context: PendingContext<T>): void | Promise<void>;
+  /** Proves that the pending value works, and as well as the current one. Throws when it does not: the rotation is then undone. */
+  verify(context: PendingContext<T>): void | Promise<void>;
+  /** Makes the old value invalid, ends its sessions and proves that it is refused. */
+  retire(context: RetireContext<T>): RetireReport | void | Promise<RetireReport | void>;
+  /**
+   * Takes `apply` back, whether or not it happened: the pending value becomes invalid and the current one works. Called when `apply` or
+   * `verify` failed. Without it, `retire` is called with the pending value as the one to retire (or nothing, when there is no current one).
+   */
+  undo?(context: PendingContext<T>): void | Promise<void>;
+  /**
+   * The identity (user name, key id…) a value belongs to, and all identities there are. A rotator whose identities take turns states both:
+   * the next rotation then waits until one of them is free. Without them every new value is an identity of its own.
+   */
+  identityOf?(value: T): string;
+  identities?(): readonly string[];
+}
