@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -41,6 +41,8 @@ export async function freePort(): Promise<number> {
 
 export async function startPostgres(options: PostgresServerOptions = {}): Promise<PostgresServer> {
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-pg-'));
+  // As root the server runs under an account of its own, which must be able to enter the folder.
+  await chmod(folder, 0o755);
   const dataFolder = path.join(folder, 'data');
   const admin = { username: 'postgres', password: 'admin-password-of-a-test' };
   const lines: string[] = [];

@@ -26,7 +26,7 @@ export class SecretsError extends Error {
 /** True for every error of this library, whichever build threw it; with `code`, only for that one. */
 export function isSecretsError(error: unknown, code?: string): error is SecretsError {
   if (typeof error !== 'object' || error === null || !(ERROR_BRAND in error)) return false;
-  return code === undefined || (error as SecretsError).code === code;
+  return code === undefined || ('code' in error && error.code === code);
 }
 
 /** `SECRET_NAME_INVALID` */

@@ -1,8 +1,4 @@
-import { inspect } from 'node:util';
-
-const MASK = '[redacted]';
-
-/** Every string a value consists of that is long enough to blot out without mangling ordinary words. */
+/** Every string a value consists of, as it may appear in a message, if it is long enough to blot out without mangling ordinary words. */
 export function secretStrings(value: unknown, found: Set<string> = new Set()): Set<string> {
   if (typeof value === 'string') {
     if (value.length >= 6) {
