@@ -1,17 +1,7 @@
+import type { SecretSnapshot } from '../manager/secret-reader.js';
 import type { Acknowledgement } from '../rotation/acknowledgements.js';
 
-/** The current version of a secret as a source delivers it. `value` has been decoded but not yet checked against a schema. */
-export interface SecretSnapshot {
-  readonly name: string;
-  readonly versionId: string;
-  readonly value: unknown;
-  /** Grows by one each time `current` moves, backwards moves included: of two snapshots the one with the higher number is the newer. */
-  readonly promotion: number;
-  /** True when this move put `current` back to an older version. */
-  readonly rolledBack: boolean;
-  /** After this time (milliseconds since the epoch) the value must not be handed out. */
-  readonly expiresAt: number | undefined;
-}
+export type { SecretSnapshot } from '../manager/secret-reader.js';
 
 /**
  * Where handles read from: our own manager, or a remote one. Client and manager meet here only.

@@ -1,7 +1,19 @@
+import { SecretsError } from '../foundation/errors.js';
+
 /** One version of a customer master key. `id` is 1–128 of `A-Z a-z 0-9 / _ + = . @ : -`; versions count from 1. */
 export interface CmkRef {
   readonly id: string;
   readonly version: number;
+}
+
+const CMK_ID = /^[A-Za-z0-9/_+=.@:-]{1,128}$/;
+const LARGEST_CMK_VERSION = 0xffff_ffff;
+
+/** Whether this can name a version of a master key at all. */
+export function isCmkRef(cmk: { readonly id: unknown; readonly version: unknown }): cmk is CmkRef {
+  const { id, version } = cmk;
+  if (typeof id !== 'string' || !CMK_ID.test(id)) return false;
+  return typeof version === 'number' && Number.isInteger(version) && version >= 1 && version <= LARGEST_CMK_VERSION;
 }
 
 /**
@@ -9,7 +21,7 @@ export interface CmkRef {
  * synchronously, as one that holds its keys in the process does.
  *
  * Errors: `KeyFileError` and its like from `open()`; `KeyMismatchError` when a data key was wrapped under a key this provider does not
- * have, or does not open under it.
+ * have, or does not open under it; `KeyProviderError` when it is used before `open()` or after `close()`.
  */
 export interface KeyProvider {
   readonly name: string;
@@ -19,8 +31,15 @@ export interface KeyProvider {
   close(): Promise<void>;
   /** The key version under which new data keys are wrapped. */
   active(): CmkRef | Promise<CmkRef>;
-  /** Wraps a data key; `associatedData` must be given again, byte for byte, to unwrap it. */
+  /** Wraps a data key; `associatedData` must be given again, byte for byte, to unwrap it. A wrapped key has 1–65,535 bytes. */
   wrap(cmk: CmkRef, dataKey: Uint8Array, associatedData: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /** The data key, in a buffer the caller owns and zeroes. */
   unwrap(cmk: CmkRef, wrappedKey: Uint8Array, associatedData: Uint8Array): Buffer | Promise<Buffer>;
+}
+
+/** `KEY_PROVIDER_CLOSED`: used before `open()` or after `close()`. `KEY_PROVIDER_INVALID`: it answered what the port does not allow. */
+export class KeyProviderError extends SecretsError {
+  constructor(code: 'KEY_PROVIDER_CLOSED' | 'KEY_PROVIDER_INVALID', provider: string, message: string) {
+    super(code, `The key provider ${provider} ${message}`);
+  }
 }

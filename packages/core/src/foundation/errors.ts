@@ -195,15 +195,21 @@ export class RotatorNotFoundError extends SecretsError {
   }
 }
 
-/** `ROTATION_FAILED`: a step threw; `step` says which. What the secret was before, it still is. */
+/**
+ * `ROTATION_FAILED`: a step threw; `step` says which. With `undone`, the secret and its target are what they were before; without, taking
+ * it back failed too and is tried again in the background. No version was lost either way.
+ */
 export class RotationFailedError extends SecretsError {
   readonly step: string;
   readonly rotationId: string;
+  readonly undone: boolean;
 
-  constructor(secretName: string, step: string, rotationId: string, message: string, cause: unknown) {
-    super('ROTATION_FAILED', message, { secretName, cause });
+  constructor(secretName: string, step: string, rotationId: string, why: string, details: { cause: unknown; undone: boolean }) {
+    const outcome = details.undone ? 'and was undone' : 'and is not undone yet';
+    super('ROTATION_FAILED', `The rotation of ${secretName} failed at ${step} ${outcome}: ${why}`, { secretName, cause: details.cause });
     this.step = step;
     this.rotationId = rotationId;
+    this.undone = details.undone;
   }
 }
 
@@ -211,6 +217,15 @@ export class RotationFailedError extends SecretsError {
 export class RotationStoppedError extends SecretsError {
   constructor(secretName: string) {
     super('ROTATION_STOPPED', `The application is shutting down; the rotation of ${secretName} goes on after the next start.`, {
+      secretName,
+    });
+  }
+}
+
+/** `ROTATION_INTERRUPTED`: the journal is not what this engine left there, so another one acts on the secret; this one changed nothing more. */
+export class RotationInterruptedError extends SecretsError {
+  constructor(secretName: string) {
+    super('ROTATION_INTERRUPTED', `Another process went on with the rotation of ${secretName}; this one stopped. See its rotation status.`, {
       secretName,
     });
   }

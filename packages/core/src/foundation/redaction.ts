@@ -1,16 +1,109 @@
-/** Every string a value consists of, as it may appear in a message, if it is long enough to blot out without mangling ordinary words. */
+/** Shorter strings are left alone: blotting them out would mangle ordinary words. */
+const SHORTEST_REDACTED = 6;
+const DEEPEST_CAUSE = 5;
+const BLOT = '[redacted]';
+
+/**
+ * Every string a value consists of, in the forms a message may show it: as it is, URL-encoded, JSON-escaped, base64, base64url and hex. Parts of
+ * fewer than 6 characters or bytes are not among them.
+ */
 export function secretStrings(value: unknown, found: Set<string> = new Set()): Set<string> {
-  if (typeof value === 'string') {
-    if (value.length >= 6) {
-      found.add(value);
-      found.add(encodeURIComponent(value));
-      found.add(JSON.stringify(value).slice(1, -1));
-    }
-  } else if (value instanceof Uint8Array) {
-    const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-    if (bytes.length >= 6) for (const encoding of ['utf8', 'base64', 'hex'] as const) found.add(bytes.toString(encoding));
-  } else if (typeof value === 'object' && value !== null) {
-    for (const part of Object.values(value)) secretStrings(part, found);
-  }
+  collect(value, found, new Set());
   return found;
+}
+
+function collect(value: unknown, found: Set<string>, seen: Set<object>): void {
+  if (typeof value === 'string') {
+    if (value.length < SHORTEST_REDACTED) return;
+    const bytes = Buffer.from(value, 'utf8');
+    found.add(value);
+    found.add(JSON.stringify(value).slice(1, -1));
+    // By way of UTF-8, since encodeURIComponent throws at half a surrogate pair.
+    found.add(encodeURIComponent(bytes.toString('utf8')));
+    addEncodings(bytes, found);
+  } else if (value instanceof Uint8Array) {
+    if (value.byteLength < SHORTEST_REDACTED) return;
+    const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+    found.add(bytes.toString('utf8'));
+    addEncodings(bytes, found);
+  } else if (typeof value === 'object' && value !== null && !seen.has(value)) {
+    seen.add(value);
+    for (const part of Object.values(value)) collect(part, found, seen);
+  }
+}
+
+function addEncodings(bytes: Buffer, found: Set<string>): void {
+  // Without the padding, so that padded and unpadded text both match.
+  found.add(bytes.toString('base64').replace(/=+$/, ''));
+  found.add(bytes.toString('base64url'));
+  found.add(bytes.toString('hex'));
+}
+
+/** The text with every occurrence of the strings blotted out, overlapping ones as a whole. */
+export function redactText(text: string, strings: Iterable<string>): string {
+  const spans: [start: number, end: number][] = [];
+  for (const string of strings) {
+    if (string === '') continue;
+    for (let at = text.indexOf(string); at !== -1; at = text.indexOf(string, at + 1))
+      spans.push([at, at + string.length]);
+  }
+  spans.sort(([one], [other]) => one - other);
+  let redacted = '';
+  let done = 0;
+  for (const [start, end] of spans) {
+    // A span that begins inside the one before it extends the same blot.
+    if (start >= done) redacted += text.slice(done, start) + BLOT;
+    done = Math.max(done, end);
+  }
+  return redacted + text.slice(done);
+}
+
+/**
+ * A plain `Error` that tells what a foreign error told, without the values: name, message, stack, `code`, the causes (5 deep) and the errors
+ * of an `AggregateError`, every form of every value (see `secretStrings`) blotted out of them. Any other property is dropped, since drivers
+ * keep whole statements there (`query`, `parameters`, `detail`). Takes whatever was thrown.
+ */
+export function redactError(error: unknown, values: readonly unknown[]): Error {
+  return cleaned(error, secretStrings(values), 0, new Set());
+}
+
+function cleaned(error: unknown, strings: ReadonlySet<string>, depth: number, seen: Set<unknown>): Error {
+  seen.add(error);
+  const redact = (text: string): string => redactText(text, strings);
+  const clone = new Error(redact(messageOf(error)));
+  const name = property(error, 'name');
+  const stack = property(error, 'stack');
+  const code = property(error, 'code');
+  hide(clone, 'name', typeof name === 'string' ? redact(name) : 'Error');
+  hide(clone, 'stack', redact(typeof stack === 'string' ? stack : `${clone.name}: ${clone.message}`));
+  if (typeof code === 'string') Object.assign(clone, { code: redact(code) });
+  else if (typeof code === 'number') Object.assign(clone, { code });
+
+  if (depth === DEEPEST_CAUSE) return clone;
+  const inner = (value: unknown): Error => cleaned(value, strings, depth + 1, seen);
+  const cause = property(error, 'cause');
+  if (cause !== undefined && cause !== null && !seen.has(cause)) hide(clone, 'cause', inner(cause));
+  const errors = property(error, 'errors');
+  if (Array.isArray(errors)) hide(clone, 'errors', errors.filter((one) => !seen.has(one)).map(inner));
+  return clone;
+}
+
+function messageOf(error: unknown): string {
+  if (typeof error !== 'object' && typeof error !== 'function') return String(error);
+  const message = property(error, 'message');
+  return typeof message === 'string' ? message : 'Something that is not an error was thrown.';
+}
+
+function property(holder: unknown, key: string): unknown {
+  if (typeof holder !== 'object' || holder === null) return undefined;
+  try {
+    return Reflect.get(holder, key);
+  } catch {
+    // A getter of foreign code; what it would have said is not worth losing the rest.
+    return undefined;
+  }
+}
+
+function hide(error: Error, key: string, value: unknown): void {
+  Object.defineProperty(error, key, { value, enumerable: false, writable: true, configurable: true });
 }

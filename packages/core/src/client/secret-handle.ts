@@ -1,0 +1,178 @@
+import { inspect } from 'node:util';
+import { BehaviorSubject, type Observable } from 'rxjs';
+import type { Clock } from '../foundation/clock.js';
+import { SecretExpiredError, SecretUnavailableError } from '../foundation/errors.js';
+import type { SecretDefinitions } from '../versions/secret-definition.js';
+import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
+import { SECRET_LINK, type SecretAttachment, type SecretConsumer, type SecretLink } from './secret-link.js';
+import type { SecretSnapshot, SecretSource } from './secret-source.js';
+import type { Secret, SecretChange } from './secret.js';
+
+export interface SecretHandleParts {
+  readonly source: SecretSource;
+  readonly definitions: SecretDefinitions;
+  readonly clock: Clock;
+}
+
+class ConcealedChange<T> extends ConcealedVersion<T> implements SecretChange<T> {
+  constructor(
+    name: string,
+    versionId: string,
+    value: T,
+    readonly previousVersionId: string | undefined,
+    readonly rolledBack: boolean,
+  ) {
+    super(name, versionId, value);
+  }
+}
+
+/** What a handle holds: replaced as a whole, so that value and version are never torn. */
+interface HeldVersion<T> {
+  readonly versionId: string;
+  readonly value: T;
+  readonly promotion: number;
+  readonly expiresAt: number | undefined;
+}
+
+/** The live handle behind `Secret<T>`. Moves forward only: by the number of the promotion, not by what comes in last. */
+export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
+  readonly changes$: Observable<SecretChange<T>>;
+  #held: HeldVersion<T>;
+  #refreshing: Promise<void> | undefined;
+  #again = false;
+  #closed = false;
+  readonly #changes: BehaviorSubject<SecretChange<T>>;
+  readonly #consumers = new Set<SecretConsumer>();
+
+  private constructor(
+    readonly name: string,
+    private readonly parts: SecretHandleParts,
+    first: HeldVersion<T>,
+  ) {
+    this.#held = first;
+    this.#changes = new BehaviorSubject<SecretChange<T>>(new ConcealedChange(name, first.versionId, first.value, undefined, false));
+    this.changes$ = this.#changes.asObservable();
+    // Reached by the symbol, yet no part of what prints.
+    Object.defineProperty(this, 'parts', { enumerable: false });
+    this.#acknowledge();
+  }
+
+  /** A handle with its first value. Rejects with what the source said, or with what the schema found. */
+  static async open<T>(name: string, parts: SecretHandleParts): Promise<SecretHandle<T>> {
+    const snapshot = await parts.source.fetch(name);
+    return new SecretHandle<T>(name, parts, await toHeld<T>(parts, snapshot));
+  }
+
+  get value(): T {
+    const held = this.#held;
+    // Only a version with a TTL pays for looking at the clock.
+    if (held.expiresAt !== undefined && held.expiresAt <= this.parts.clock.now()) throw new SecretExpiredError(this.name, held.versionId, held.expiresAt);
+    return held.value;
+  }
+
+  get versionId(): string {
+    return this.#held.versionId;
+  }
+
+  /** After this time `value` throws; undefined for a version without TTL. */
+  get expiresAt(): number | undefined {
+    return this.#held.expiresAt;
+  }
+
+  get [SECRET_LINK](): SecretLink<T> {
+    return this;
+  }
+
+  /** Single flight; a call that comes while one is running is answered by a look that begins after it. */
+  refresh(): Promise<void> {
+    if (this.#refreshing !== undefined) {
+      this.#again = true;
+      return this.#refreshing;
+    }
+    this.#refreshing = this.#refresh().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async candidates(): Promise<readonly SecretVersion<T>[]> {
+    const { source } = this.parts;
+    let snapshots: readonly SecretSnapshot[];
+    try {
+      snapshots = await source.candidates(this.name);
+    } catch (error) {
+      throw unavailable(this.name, source.name, error);
+    }
+    return Promise.all(
+      snapshots.map(async (snapshot) => {
+        const { versionId, value } = await toHeld<T>(this.parts, snapshot);
+        return new ConcealedVersion(this.name, versionId, value);
+      }),
+    );
+  }
+
+  attach(consumer: SecretConsumer): SecretAttachment {
+    this.#consumers.add(consumer);
+    this.#acknowledge();
+    return {
+      update: () => this.#acknowledge(),
+      detach: () => {
+        this.#consumers.delete(consumer);
+        this.#acknowledge();
+      },
+    };
+  }
+
+  /** Completes `changes$`. The last value can still be read. */
+  close(): void {
+    this.#closed = true;
+    this.#changes.complete();
+  }
+
+  toString(): string {
+    return `Secret(${this.name}@${this.versionId})`;
+  }
+
+  toJSON(): string {
+    return this.toString();
+  }
+
+  [inspect.custom](): string {
+    return this.toString();
+  }
+
+  async #refresh(): Promise<void> {
+    do {
+      this.#again = false;
+      let snapshot: SecretSnapshot;
+      try {
+        snapshot = await this.parts.source.fetch(this.name);
+      } catch (error) {
+        throw unavailable(this.name, this.parts.source.name, error);
+      }
+      if (snapshot.promotion > this.#held.promotion && !this.#closed) this.#move(await toHeld<T>(this.parts, snapshot), snapshot.rolledBack);
+    } while (this.#again && !this.#closed);
+  }
+
+  #move(next: HeldVersion<T>, rolledBack: boolean): void {
+    const previousVersionId = this.#held.versionId;
+    this.#held = next;
+    this.#changes.next(new ConcealedChange(this.name, next.versionId, next.value, previousVersionId, rolledBack));
+    this.#acknowledge();
+  }
+
+  /** Comes after the consumers have been told, so that none can hold an old version unnoticed. */
+  #acknowledge(): void {
+    const held = [...this.#consumers].map((consumer) => ({ label: consumer.label, versionIds: [...consumer.holds()] }));
+    this.parts.source.acknowledge?.({ secretName: this.name, promotion: this.#held.promotion, held });
+  }
+}
+
+async function toHeld<T>({ definitions }: SecretHandleParts, snapshot: SecretSnapshot): Promise<HeldVersion<T>> {
+  const { versionId, promotion, expiresAt } = snapshot;
+  return { versionId, promotion, expiresAt, value: (await definitions.check(snapshot.name, snapshot.value)) as T };
+}
+
+function unavailable(name: string, sourceName: string, cause: unknown): SecretUnavailableError {
+  return new SecretUnavailableError(name, `The ${sourceName} did not deliver ${name}; the last good value stays in use. See the cause.`, cause);
+}

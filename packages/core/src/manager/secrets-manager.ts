@@ -1,0 +1,341 @@
+import type { Observable } from 'rxjs';
+import {
+  InvalidSecretValueError,
+  RotationPolicyError,
+  SecretExistsError,
+  SecretNotFoundError,
+  SecretsError,
+  StageError,
+  VersionConflictError,
+  VersionNotFoundError,
+} from '../foundation/errors.js';
+import type { Clock } from '../foundation/clock.js';
+import { randomPassword, type PasswordOptions } from '../foundation/random-password.js';
+import type { Randomness } from '../foundation/randomness.js';
+import type { RotationEngine, RotationResult } from '../rotation/rotation-engine.js';
+import type { RotationEvent } from '../rotation/rotation-events.js';
+import type { RotationScheduler } from '../rotation/rotation-scheduler.js';
+import { checkRotationPolicy, parseDuration, type Duration, type RotationPolicy } from '../versions/rotation-policy.js';
+import type { SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
+import { checkSecretName } from '../versions/secret-name.js';
+import {
+  addVersion,
+  checkCustomStage,
+  findVersion,
+  nextVersionId,
+  promote,
+  requireVersion,
+  setStage,
+  stagesOf,
+  versionAt,
+  type SecretRecord,
+  type VersionRecord,
+} from '../versions/secret-record.js';
+import { encodeValue, sameValue } from '../versions/secret-value.js';
+import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
+import type { VersionStore } from '../versions/version-store.js';
+import { describeSecret, describeVersion, type SecretDescription, type VersionDescription } from './descriptions.js';
+
+/** The port a rotation status is read from and rotations are started at. */
+export interface SecretsManagerParts {
+  readonly versions: VersionStore;
+  readonly definitions: SecretDefinitions;
+  readonly engine: RotationEngine;
+  readonly scheduler: RotationScheduler;
+  readonly clock: Clock;
+  readonly randomness: Randomness;
+}
+
+export interface CreateSecretOptions {
+  readonly description?: string;
+  /** A word for what it is; `generic` by default. */
+  readonly type?: string;
+  readonly tags?: Readonly<Record<string, string>>;
+  /** Each version expires this long after it was made. */
+  readonly ttl?: Duration;
+  readonly rotation?: RotationPolicy;
+  /** The id of the first version; `v1` by default. */
+  readonly versionId?: string;
+}
+
+export interface PutSecretValueOptions {
+  /** 1–64 of `A-Z a-z 0-9 _ -`; the next of `v1`, `v2`… by default. */
+  readonly versionId?: string;
+  /** Stages of your own to put on it, instead of making it current. */
+  readonly stages?: readonly string[];
+  /** Overrides the secret's TTL for this version. */
+  readonly ttl?: Duration;
+}
+
+/** Which version: by id, by stage, or the current one. */
+export interface VersionSelector {
+  readonly versionId?: string;
+  readonly stage?: string;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Give it as `after` to get the next page; undefined on the last one. */
+  readonly next: string | undefined;
+}
+
+const VERSION_ID = /^[A-Za-z0-9_-]{1,64}$/;
+const LONGEST_PAGE = 100;
+
+/**
+ * The secrets manager: creates, reads, versions and rotates secrets. Every value that leaves the store passes through here.
+ *
+ * Every method that names a secret throws `InvalidSecretNameError` for an illegal name, `SecretNotFoundError` for an unknown one (but
+ * `createSecret`), and `StoreUnavailableError` when the store does not answer.
+ */
+export class SecretsManager {
+  constructor(private readonly parts: SecretsManagerParts) {}
+
+  /** Rotations as they happen, values never; nothing is replayed. Completes on shutdown. */
+  get rotationEvents$(): Observable<RotationEvent> {
+    return this.parts.engine.events$;
+  }
+
+  /**
+   * Creates a secret with its first value, which is current at once.
+   * @throws SecretExistsError, InvalidSecretValueError, ValueTooLargeError, RotationPolicyError
+   */
+  async createSecret(name: string, value: unknown, options: CreateSecretOptions = {}): Promise<SecretDescription> {
+    const empty = this.#newRecord(checkSecretName(name), options);
+    const versionId = checkVersionId(name, options.versionId ?? nextVersionId(empty));
+    await this.parts.definitions.check(name, value);
+    const sealed = await this.parts.versions.sealValue(name, versionId, value);
+    const record = await this.parts.versions.change(name, (existing) => {
+      if (existing !== undefined) throw new SecretExistsError(name);
+      const now = this.parts.clock.now();
+      return { record: promote(addVersion(empty, versionId, now), versionId, now), writes: [sealed] };
+    });
+    return describeSecret(record ?? empty);
+  }
+
+  /**
+   * The value of a version: the current one unless `versionId` or `stage` says otherwise. What is returned prints without its value.
+   * @throws VersionNotFoundError, CorruptRecordError, KeyMismatchError
+   */
+  async getSecretValue<T = unknown>(name: string, selector: VersionSelector = {}): Promise<SecretVersion<T>> {
+    const version = select(await this.parts.versions.get(checkSecretName(name)), selector);
+    const value = await this.parts.versions.openValue(name, version.id);
+    return new ConcealedVersion(name, version.id, value as T);
+  }
+
+  /**
+   * Stores a new version and makes it current, or puts `stages` of your own on it instead. The same version id with the same value changes
+   * nothing and succeeds.
+   *
+   * This changes what applications read, not the target: use `rotateSecret` where a target must learn the new value.
+   * @throws VersionConflictError for a known version id with another value
+   * @throws InvalidSecretValueError, ValueTooLargeError, StageError
+   */
+  async putSecretValue(name: string, value: unknown, options: PutSecretValueOptions = {}): Promise<VersionDescription> {
+    checkSecretName(name);
+    const { versions, definitions, clock } = this.parts;
+    await definitions.check(name, value);
+    const ttlMs = checkTtl(name, options.ttl);
+    let versionId = '';
+    const record = await versions.change(name, async (before) => {
+      if (before === undefined) throw new SecretNotFoundError(name);
+      versionId = checkVersionId(name, options.versionId ?? nextVersionId(before));
+      if (findVersion(before, versionId) !== undefined) {
+        await this.#requireSameValue(name, versionId, value);
+        return undefined;
+      }
+      const now = clock.now();
+      let after = addVersion(before, versionId, now, ttlMs ?? before.ttlMs);
+      if (options.stages === undefined) after = promote(after, versionId, now);
+      for (const stage of options.stages ?? []) {
+        checkCustomStage(after, stage);
+        after = setStage(after, stage, versionId);
+      }
+      return { record: after, writes: [await versions.sealValue(name, versionId, value)] };
+    });
+    if (record === undefined) throw new SecretNotFoundError(name);
+    return describeVersion(record, requireVersion(record, versionId));
+  }
+
+  async describeSecret(name: string): Promise<SecretDescription> {
+    const record = await this.parts.versions.get(checkSecretName(name));
+    const [state, nextRotationAt] = [await this.parts.engine.status(name), await this.parts.scheduler.nextRunAt(name)];
+    return describeSecret(record, state, nextRotationAt);
+  }
+
+  /** Secrets in the order of their names, up to 100 a page, without values. `prefix` narrows them by name. */
+  async listSecrets(options: { prefix?: string; after?: string; limit?: number } = {}): Promise<Page<SecretDescription>> {
+    const { prefix = '', after } = options;
+    if (prefix !== '') checkSecretName(prefix);
+    if (after !== undefined) checkSecretName(after);
+    const limit = Math.min(LONGEST_PAGE, Math.max(1, Math.trunc(options.limit ?? LONGEST_PAGE)));
+    const records = await this.parts.versions.list({ prefix, limit, ...(after === undefined ? {} : { after }) });
+    return { items: records.map((record) => describeSecret(record)), next: records.length === limit ? records.at(-1)?.name : undefined };
+  }
+
+  /** Every version that is kept, oldest first, with its stages. */
+  async listVersions(name: string): Promise<readonly VersionDescription[]> {
+    const record = await this.parts.versions.get(checkSecretName(name));
+    return record.versions.map((version) => describeVersion(record, version));
+  }
+
+  /**
+   * Moves a stage to a version, or takes a stage of your own away (`versionId: null`). Moving `current` also moves `previous`, in the same
+   * commit; moving it to an older version is a rollback, which every consumer follows. `previous` and `pending` cannot be moved by hand, and
+   * `current` cannot be taken away.
+   * @throws StageError, VersionNotFoundError
+   */
+  async updateVersionStage(name: string, stage: string, versionId: string | null): Promise<readonly VersionDescription[]> {
+    checkSecretName(name);
+    const record = await this.parts.versions.change(name, (before) => {
+      if (before === undefined) throw new SecretNotFoundError(name);
+      if (stage === 'current' && versionId !== null) return { record: this.#moveCurrent(before, versionId) };
+      checkCustomStage(before, stage);
+      if (versionId !== null) requireVersion(before, versionId);
+      return { record: setStage(before, stage, versionId ?? undefined) };
+    });
+    return (record?.versions ?? []).map((version) => describeVersion(record as SecretRecord, version));
+  }
+
+  /** Changes what describes a secret; what is left out stays. */
+  async updateSecret(name: string, options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>): Promise<SecretDescription> {
+    const ttlMs = checkTtl(checkSecretName(name), options.ttl);
+    return this.#edit(name, (before) => ({
+      ...before,
+      description: options.description ?? before.description,
+      type: options.type ?? before.type,
+      tags: options.tags ?? before.tags,
+      ...(ttlMs === undefined ? {} : { ttlMs }),
+    }));
+  }
+
+  /**
+   * Sets how and when a secret rotates; null takes the policy away. Takes effect at once.
+   * @throws RotationPolicyError
+   */
+  async updateRotationPolicy(name: string, policy: RotationPolicy | null): Promise<SecretDescription> {
+    if (policy !== null) checkRotationPolicy(checkSecretName(name), policy);
+    return this.#edit(checkSecretName(name), ({ rotation: _replaced, ...before }) => (policy === null ? before : { ...before, rotation: policy }));
+  }
+
+  /**
+   * Rotates a secret now, or goes on with a rotation that did not get through. Resolves once the new version is current; with
+   * `until: 'retired'` once the target refuses the old one as well, which waits for every consumer to let go of it.
+   * @throws RotationPolicyError, RotatorNotFoundError
+   * @throws RotationFailedError when a step threw; the version that was current still is
+   */
+  async rotateSecret(name: string, options: { until?: 'promoted' | 'retired' } = {}): Promise<RotationResult> {
+    const result = await this.parts.engine.rotate(checkSecretName(name));
+    if (options.until === 'retired') await this.parts.engine.retired(name);
+    return result;
+  }
+
+  /**
+   * A random password, 32 characters of all four classes unless stated otherwise. Nothing is stored.
+   * @throws PasswordOptionsError
+   */
+  getRandomPassword(options: PasswordOptions = {}): string {
+    return randomPassword(options, this.parts.randomness);
+  }
+
+  /**
+   * Makes sure that a defined secret is there with a value, and that the store has its rotation policy. `initial` makes the first value; it is
+   * called only when there is none.
+   * @throws SecretNotFoundError when there is none and `initial` is undefined
+   */
+  async ensureSecret(definition: SecretDefinition, initial: (() => Promise<unknown>) | 'rotator' | undefined): Promise<void> {
+    const { name, rotation } = definition;
+    const found = await this.parts.versions.find(checkSecretName(name));
+    if (rotation !== undefined) checkRotationPolicy(name, rotation);
+    if (found === undefined || versionAt(found.record, 'current') === undefined) {
+      if (initial === undefined) throw new SecretNotFoundError(name);
+      if (initial === 'rotator') return this.#makeFirstVersion(definition);
+      try {
+        await this.createSecret(name, await initial(), definition);
+        return;
+      } catch (error) {
+        // Another instance that started at the same time may have been first: its value counts.
+        if (!(error instanceof SecretExistsError)) throw error;
+      }
+    }
+    if (rotation !== undefined && JSON.stringify(found?.record.rotation) !== JSON.stringify(rotation)) await this.updateRotationPolicy(name, rotation);
+  }
+
+  async #makeFirstVersion(definition: SecretDefinition): Promise<void> {
+    const { name, rotation } = definition;
+    if (rotation === undefined) {
+      throw new RotationPolicyError(name, `The definition of ${name} says initial: 'rotator' but has no rotation policy that names one.`);
+    }
+    await this.parts.versions.change(name, (before) => ({ record: { ...(before ?? this.#newRecord(name, definition)), rotation } }));
+    await this.parts.engine.rotate(name, 'first-version');
+  }
+
+  #newRecord(name: string, options: CreateSecretOptions): SecretRecord {
+    const ttlMs = checkTtl(name, options.ttl);
+    const now = this.parts.clock.now();
+    return {
+      format: 1,
+      name,
+      description: options.description ?? '',
+      type: options.type ?? 'generic',
+      tags: options.tags ?? {},
+      createdAt: now,
+      updatedAt: now,
+      ...(ttlMs === undefined ? {} : { ttlMs }),
+      ...(options.rotation === undefined ? {} : { rotation: checkRotationPolicy(name, options.rotation) }),
+      nextSequence: 1,
+      promotion: 0,
+      rolledBack: false,
+      versions: [],
+      stages: [],
+    };
+  }
+
+  #moveCurrent(record: SecretRecord, versionId: string): SecretRecord {
+    const version = requireVersion(record, versionId);
+    if (version.state === 'retiring' || version.state === 'retired') {
+      throw new StageError(record.name, `Version ${versionId} of ${record.name} is ${version.state}: its target refuses it. Rotate to get a new one.`);
+    }
+    return promote(record, versionId, this.parts.clock.now());
+  }
+
+  async #edit(name: string, edit: (record: SecretRecord) => SecretRecord): Promise<SecretDescription> {
+    const record = await this.parts.versions.change(name, (before) => {
+      if (before === undefined) throw new SecretNotFoundError(name);
+      return { record: { ...edit(before), updatedAt: this.parts.clock.now() } };
+    });
+    if (record === undefined) throw new SecretNotFoundError(name);
+    return describeSecret(record);
+  }
+
+  async #requireSameValue(name: string, versionId: string, value: unknown): Promise<void> {
+    const [offered, stored] = [encodeValue(name, value), await this.parts.versions.openEncoded(name, versionId)];
+    const same = sameValue(name, offered, stored);
+    offered.fill(0);
+    stored.fill(0);
+    if (!same) throw new VersionConflictError(name, versionId);
+  }
+}
+
+function select(record: SecretRecord, { versionId, stage }: VersionSelector): VersionRecord {
+  if (versionId !== undefined) {
+    const version = requireVersion(record, versionId);
+    if (stage === undefined || stagesOf(record, versionId).includes(stage)) return version;
+    throw new VersionNotFoundError(record.name, `version ${versionId} with the stage ${stage}`);
+  }
+  const version = versionAt(record, stage ?? 'current');
+  if (version === undefined) throw new VersionNotFoundError(record.name, `version with the stage ${stage ?? 'current'}`);
+  return version;
+}
+
+function checkVersionId(name: string, versionId: string): string {
+  if (VERSION_ID.test(versionId)) return versionId;
+  throw new SecretsError('VERSION_ID_INVALID', 'A version id is 1 to 64 characters of A-Z a-z 0-9 _ -', { secretName: name });
+}
+
+function checkTtl(name: string, ttl: Duration | undefined): number | undefined {
+  if (ttl === undefined) return undefined;
+  const ttlMs = parseDuration(ttl);
+  if (ttlMs !== undefined && ttlMs > 0) return ttlMs;
+  throw new InvalidSecretValueError(name, `The TTL of ${name} must be above 0: milliseconds, or like '12h'.`);
+}

@@ -1,0 +1,32 @@
+import type { Clock } from '../foundation/clock.js';
+import type { Ids } from '../foundation/ids.js';
+import type { Randomness } from '../foundation/randomness.js';
+import type { KeyProvider } from '../encryption/key-provider.js';
+import type { StoreDriver } from '../store/store-driver.js';
+import type { SecretSource } from '../client/secret-source.js';
+import type { SecretRotator } from '../rotation/secret-rotator.js';
+
+/** A rotator with the name that policies call it by. */
+export type NamedRotator = SecretRotator<never> & { readonly name: string };
+
+/** What `SecretsModule.forRoot` takes: `store` and `keys`, or a `source` in place of both. */
+export interface SecretsModuleOptions {
+  /** Where secrets are kept. */
+  readonly store?: StoreDriver;
+  /** Where the customer master keys are that seal them. */
+  readonly keys?: KeyProvider;
+  /** Reads secrets from elsewhere instead of from a store of our own; there is no manager and no rotation then. */
+  readonly source?: SecretSource;
+  /** Rotators that come as objects. Classes with `@Rotator()` are found by themselves, but cannot make a secret's first value. */
+  readonly rotators?: readonly NamedRotator[];
+  /** How long the first value of a secret may take at start, in milliseconds; 10,000 by default. */
+  readonly bootTimeoutMs?: number;
+  /** Handles look at their source this often even without a hint, in milliseconds; 60,000 by default, 0 for never. */
+  readonly refreshIntervalMs?: number;
+  /** False keeps this process from rotating: no schedule, and nothing unfinished is gone on with. True by default. */
+  readonly rotate?: boolean;
+  /** For tests: where time, randomness and ids come from. */
+  readonly clock?: Clock;
+  readonly randomness?: Randomness;
+  readonly ids?: Ids;
+}

@@ -1,0 +1,125 @@
+import { SecretHandles } from '../client/secret-handles.js';
+import type { SecretHandle } from '../client/secret-handle.js';
+import { managerSource } from '../client/manager-source.js';
+import type { SecretSource } from '../client/secret-source.js';
+import { systemClock } from '../foundation/clock.js';
+import { SecretsError } from '../foundation/errors.js';
+import { randomIds } from '../foundation/ids.js';
+import { cryptoRandomness } from '../foundation/randomness.js';
+import { SecretReader } from '../manager/secret-reader.js';
+import { SecretsManager } from '../manager/secrets-manager.js';
+import { Acknowledgements } from '../rotation/acknowledgements.js';
+import { RotationEngine } from '../rotation/rotation-engine.js';
+import { RotationJournal } from '../rotation/rotation-journal.js';
+import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
+import { Rotators } from '../rotation/rotators.js';
+import { SecretDefinitions, type SecretDefinition } from '../versions/secret-definition.js';
+import { VersionStore } from '../versions/version-store.js';
+import type { SecretsModuleOptions } from './secrets-options.js';
+
+/** The manager's side: everything that stands on the store. */
+export interface ManagerRuntime {
+  readonly manager: SecretsManager;
+  readonly engine: RotationEngine;
+  readonly scheduler: RotationScheduler;
+  readonly versions: VersionStore;
+}
+
+/** Everything behind one `SecretsModule.forRoot`, put together from its options. */
+export class SecretsRuntime {
+  readonly #ensured = new Map<string, Promise<void>>();
+  readonly #announced = new Map<string, { resolve: (done: Promise<void>) => void; done: Promise<void> }>();
+
+  private constructor(
+    readonly options: SecretsModuleOptions,
+    readonly definitions: SecretDefinitions,
+    readonly rotators: Rotators,
+    readonly handles: SecretHandles,
+    /** Undefined when secrets come from a foreign source. */
+    readonly own: ManagerRuntime | undefined,
+  ) {}
+
+  /**
+   * Opens store and keys and wires the layers.
+   * @throws SecretsError `MODULE_OPTIONS_INVALID`; what `store.open()` and `keys.open()` throw
+   */
+  static async start(options: SecretsModuleOptions, timers: ScheduleTimers): Promise<SecretsRuntime> {
+    const { clock = systemClock, randomness = cryptoRandomness, ids = randomIds } = options;
+    const definitions = new SecretDefinitions();
+    const rotators = new Rotators();
+    for (const rotator of options.rotators ?? []) rotators.add(rotator.name, rotator);
+    const acknowledgements = new Acknowledgements();
+    let source: SecretSource | undefined = options.source;
+    let own: ManagerRuntime | undefined;
+    if (source === undefined) {
+      const { store, keys } = options;
+      if (store === undefined || keys === undefined) {
+        throw new SecretsError('MODULE_OPTIONS_INVALID', 'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.');
+      }
+      const versions = new VersionStore({ store, keys, clock, randomness, ids });
+      await versions.open();
+      const journal = new RotationJournal(store, versions);
+      const engine = new RotationEngine({ versions, journal, rotators, acknowledgements, definitions, clock, randomness, ids });
+      const scheduler = new RotationScheduler(engine, versions, clock, timers);
+      const manager = new SecretsManager({ versions, definitions, engine, scheduler, clock, randomness });
+      own = { manager, engine, scheduler, versions };
+      source = managerSource(new SecretReader(versions), versions, acknowledgements);
+    }
+    const { bootTimeoutMs = 10_000, refreshIntervalMs = 60_000 } = options;
+    const handles = new SecretHandles({ source, definitions, clock, randomness, bootTimeoutMs, refreshIntervalMs });
+    return new SecretsRuntime(options, definitions, rotators, handles, own);
+  }
+
+  /**
+   * Says that a provider will call `ensure` for this definition, so that whoever opens the secret by its name waits for it.
+   * @throws SecretDefinedTwiceError
+   */
+  announce(definition: SecretDefinition): void {
+    this.definitions.add(definition);
+    if (this.#announced.has(definition.name)) return;
+    let resolve: (done: Promise<void>) => void = () => undefined;
+    const done = new Promise<void>((settle) => {
+      resolve = settle;
+    });
+    // Whoever waits sees a failure; when nobody does, the caller of `ensure` has.
+    done.catch(() => undefined);
+    this.#announced.set(definition.name, { resolve, done });
+  }
+
+  /** Makes sure, once, that a defined secret is there; its first value comes from `initial`. */
+  ensure(definition: SecretDefinition, initial: (() => Promise<unknown>) | 'rotator' | undefined): Promise<void> {
+    this.announce(definition);
+    let ensured = this.#ensured.get(definition.name);
+    if (ensured === undefined) {
+      ensured = this.own?.manager.ensureSecret(definition, initial) ?? Promise.resolve();
+      this.#ensured.set(definition.name, ensured);
+      this.#announced.get(definition.name)?.resolve(ensured);
+    }
+    return ensured;
+  }
+
+  /** The handle of a secret, once what defines it has made sure that it is there. */
+  async open(name: string): Promise<SecretHandle> {
+    await this.#announced.get(name)?.done;
+    return this.handles.open(name);
+  }
+
+  /** Goes on with what an earlier process left, and starts the schedule. */
+  async startRotating(): Promise<void> {
+    if (this.own === undefined || this.options.rotate === false) return;
+    await this.own.engine.resume();
+    await this.own.scheduler.start();
+  }
+
+  /** Stops rotating; handles still serve. What is unfinished goes on after the next start. */
+  async stopRotating(): Promise<void> {
+    this.own?.scheduler.stop();
+    await this.own?.engine.stop();
+  }
+
+  /** Completes the handles and closes store and keys. */
+  async close(): Promise<void> {
+    this.handles.close();
+    await this.own?.versions.close();
+  }
+}

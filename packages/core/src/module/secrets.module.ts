@@ -1,0 +1,87 @@
+import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, type Provider } from '@nestjs/common';
+import { SecretsError } from '../foundation/errors.js';
+import type { SecretHandle } from '../client/secret-handle.js';
+import { SecretsManager } from '../manager/secrets-manager.js';
+import type { SecretDefinition } from '../versions/secret-definition.js';
+import { markDefinition } from './definition-scan.js';
+import { getSecretToken } from './secret-tokens.js';
+import { SECRETS_RUNTIME, SecretsCoreModule, type SecretsModuleAsyncOptions } from './secrets-core.module.js';
+import { SecretsHealthIndicator } from './secrets-health.js';
+import type { SecretsModuleOptions } from './secrets-options.js';
+import type { SecretsRuntime } from './secrets-runtime.js';
+
+export interface IsGlobal {
+  /** Whether `SecretsManager` and `SecretsHealthIndicator` can be injected everywhere; true by default. */
+  readonly isGlobal?: boolean;
+}
+
+/**
+ * Secrets for an application: `forRoot` (or `forRootAsync`) once, with a store and keys; `forFeature` in each module that injects secrets.
+ */
+@Module({})
+export class SecretsModule {
+  static forRoot({ isGlobal = true, ...options }: SecretsModuleOptions & IsGlobal): DynamicModule {
+    return root(SecretsCoreModule.forRoot(options), isGlobal);
+  }
+
+  static forRootAsync({ isGlobal = true, ...options }: SecretsModuleAsyncOptions & IsGlobal): DynamicModule {
+    return root(SecretsCoreModule.forRootAsync(options), isGlobal);
+  }
+
+  /**
+   * Makes secrets injectable in the importing module: by name, or by a definition, which also types, checks and can create them. The
+   * application does not start before each has a value. `imports` are for what a definition's `initial` factory injects.
+   * @throws SecretDefinedTwiceError when two definitions share a name
+   */
+  static forFeature(secrets: readonly (string | SecretDefinition<never> | SecretDefinition)[], metadata: Pick<ModuleMetadata, 'imports'> = {}): DynamicModule {
+    const providers = secrets.map((secret) => secretProvider(secret as string | SecretDefinition));
+    return { module: SecretsModule, imports: metadata.imports ?? [], providers, exports: providers };
+  }
+}
+
+function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
+  return {
+    module: SecretsModule,
+    global: isGlobal,
+    imports: [core],
+    providers: [
+      { provide: SecretsManager, inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager() },
+      {
+        provide: SecretsHealthIndicator,
+        inject: [SECRETS_RUNTIME],
+        useFactory: (runtime: SecretsRuntime) => new SecretsHealthIndicator(runtime),
+      },
+    ],
+    exports: [SecretsManager, SecretsHealthIndicator],
+  };
+}
+
+function secretProvider(secret: string | SecretDefinition): Provider<SecretHandle> {
+  if (typeof secret === 'string') {
+    return { provide: getSecretToken(secret), inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.open(secret) };
+  }
+  const { initial } = secret;
+  const useFactory = async (runtime: SecretsRuntime, ...dependencies: unknown[]): Promise<SecretHandle> => {
+    const make = typeof initial === 'object' ? () => initial.useFactory(...dependencies) : initial;
+    await runtime.ensure(secret, typeof make === 'function' ? async () => make() : make);
+    return runtime.open(secret.name);
+  };
+  const inject = typeof initial === 'object' ? (initial.inject ?? []) : [];
+  return {
+    provide: getSecretToken(secret),
+    inject: [SECRETS_RUNTIME, ...(inject as InjectionToken[])],
+    useFactory: markDefinition(useFactory, secret),
+  };
+}
+
+/** Stands in for the manager where secrets come from a foreign source, so that only its use fails and not the start. */
+function withoutManager(): SecretsManager {
+  return new Proxy(Object.create(SecretsManager.prototype) as SecretsManager, {
+    get(target, property) {
+      if (property in SecretsManager.prototype && property !== 'constructor' && typeof property === 'string' && !(property in Object.prototype)) {
+        throw new SecretsError('MANAGER_UNAVAILABLE', 'This application reads its secrets from a source of its own, so there is no SecretsManager. Configure { store, keys } to have one.');
+      }
+      return Reflect.get(target, property);
+    },
+  });
+}

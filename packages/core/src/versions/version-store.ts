@@ -1,0 +1,211 @@
+import type { Clock } from '../foundation/clock.js';
+import { CorruptRecordError, SecretNotFoundError, StoreContentionError } from '../foundation/errors.js';
+import type { Ids } from '../foundation/ids.js';
+import type { Randomness } from '../foundation/randomness.js';
+import type { KeyProvider } from '../encryption/key-provider.js';
+import { Keyring } from '../encryption/keyring.js';
+import type { StoreCondition, StoreDriver, StoreHint, StoreWrite } from '../store/store-driver.js';
+import { decodeValue, encodeValue } from './secret-value.js';
+import { parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
+
+const STORE_KEY = 'store';
+const RECORD_PREFIX = 'secret/';
+const VALUE_PREFIX = 'value/';
+/** One empty entry for each secret with a schedule, so that starting costs what is scheduled and not what is stored. */
+const SCHEDULED_PREFIX = 'scheduled/';
+/** Not a legal secret name, so that the check value can never be passed off as a secret. */
+const KEY_CHECK = { secretName: '#store', versionId: 'key-check' };
+const ATTEMPTS = 50;
+const PAGE = 500;
+
+/** What an edit wants committed: the new record, and whatever must happen in the same commit. */
+export interface RecordEdit {
+  readonly record: SecretRecord;
+  readonly conditions?: readonly StoreCondition[];
+  readonly writes?: readonly StoreWrite[];
+}
+
+export interface VersionStoreOptions {
+  readonly store: StoreDriver;
+  readonly keys: KeyProvider;
+  readonly clock: Clock;
+  readonly randomness: Randomness;
+  readonly ids: Ids;
+}
+
+/**
+ * Secrets, versions and stages over a store driver: records in JSON, each value sealed in an envelope of its own. Every change of a secret
+ * is one compare-and-set commit on its record.
+ */
+export class VersionStore {
+  readonly store: StoreDriver;
+  #keyring: Keyring | undefined;
+
+  constructor(private readonly options: VersionStoreOptions) {
+    this.store = options.store;
+  }
+
+  /**
+   * Opens the store and the keys and makes sure that they belong together.
+   * @throws KeyMismatchError when the store was sealed under another key
+   */
+  async open(): Promise<void> {
+    const { store, keys, randomness, ids, clock } = this.options;
+    await keys.open();
+    await store.open();
+    const entry = (await store.get(STORE_KEY)) ?? (await this.#initialise(ids.next(), clock.now()));
+    const { storeId, keyCheck } = parseStoreRecord(entry.value);
+    const keyring = new Keyring(keys, storeId, randomness);
+    (await keyring.open(KEY_CHECK, keyCheck)).fill(0);
+    this.#keyring = keyring;
+  }
+
+  async close(): Promise<void> {
+    await this.options.store.close();
+    await this.options.keys.close();
+  }
+
+  async find(name: string): Promise<{ record: SecretRecord; revision: number } | undefined> {
+    const entry = await this.store.get(RECORD_PREFIX + name);
+    return entry && { record: parseSecretRecord(name, entry.value), revision: entry.revision };
+  }
+
+  /** @throws SecretNotFoundError */
+  async get(name: string): Promise<SecretRecord> {
+    const found = await this.find(name);
+    if (found === undefined) throw new SecretNotFoundError(name);
+    return found.record;
+  }
+
+  /** Records in the order of their names. */
+  async list(options: { prefix: string; after?: string; limit: number }): Promise<SecretRecord[]> {
+    const entries = await this.store.list({
+      prefix: RECORD_PREFIX + options.prefix,
+      limit: options.limit,
+      ...(options.after === undefined ? {} : { after: RECORD_PREFIX + options.after }),
+    });
+    return entries.map((entry) => parseSecretRecord(entry.key.slice(RECORD_PREFIX.length), entry.value));
+  }
+
+  /** The names of the secrets whose policy has a schedule. */
+  async scheduled(): Promise<string[]> {
+    const names: string[] = [];
+    for (;;) {
+      const after = names.at(-1);
+      const page = await this.store.list({
+        prefix: SCHEDULED_PREFIX,
+        limit: PAGE,
+        ...(after === undefined ? {} : { after: SCHEDULED_PREFIX + after }),
+      });
+      for (const entry of page) names.push(entry.key.slice(SCHEDULED_PREFIX.length));
+      if (page.length < PAGE) return names;
+    }
+  }
+
+  /**
+   * Changes a secret by compare-and-set: `edit` sees the record as it is (undefined when there is none) and is asked again when another
+   * writer was first. Returning undefined from it leaves everything as it is.
+   * @throws StoreContentionError when other writers keep winning
+   */
+  async change(name: string, edit: (record: SecretRecord | undefined) => RecordEdit | undefined | Promise<RecordEdit | undefined>): Promise<SecretRecord | undefined> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const found = await this.find(name);
+      const wanted = await edit(found?.record);
+      if (wanted === undefined) return found?.record;
+      const { record, removed } = prune(wanted.record);
+      const key = RECORD_PREFIX + name;
+      const revision = await this.store.commit({
+        conditions: [{ key, revision: found?.revision ?? 0 }, ...(wanted.conditions ?? [])],
+        writes: [
+          { key, value: Buffer.from(JSON.stringify(record)) },
+          ...scheduleWrites(found?.record, record),
+          ...removed.map((id) => ({ key: valueKey(name, id), value: null })),
+          ...(wanted.writes ?? []),
+        ],
+      });
+      if (revision !== undefined) return record;
+    }
+    throw new StoreContentionError(name);
+  }
+
+  /** The write that stores a value, sealed, under a version of a secret. */
+  async sealValue(name: string, versionId: string, value: unknown): Promise<StoreWrite> {
+    const plaintext = encodeValue(name, value);
+    try {
+      return { key: valueKey(name, versionId), value: await this.#opened().seal({ secretName: name, versionId }, plaintext) };
+    } finally {
+      plaintext.fill(0);
+    }
+  }
+
+  /**
+   * The value of a version, frozen.
+   * @throws CorruptRecordError, KeyMismatchError when the envelope does not open
+   */
+  async openValue(name: string, versionId: string): Promise<unknown> {
+    const plaintext = await this.openEncoded(name, versionId);
+    try {
+      return decodeValue(name, plaintext);
+    } finally {
+      plaintext.fill(0);
+    }
+  }
+
+  /** The encoded value of a version, in a buffer that the caller zeroes. */
+  async openEncoded(name: string, versionId: string): Promise<Buffer> {
+    const entry = await this.store.get(valueKey(name, versionId));
+    if (entry === undefined) throw new CorruptRecordError(`Version ${versionId} of ${name}`, 'its value is missing', name);
+    return this.#opened().open({ secretName: name, versionId }, entry.value);
+  }
+
+  /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */
+  watch(onHint: (name: string | undefined) => void): () => void {
+    return this.store.watch((hint: StoreHint) => {
+      if (hint.keys === undefined) {
+        onHint(undefined);
+        return;
+      }
+      for (const key of hint.keys) if (key.startsWith(RECORD_PREFIX)) onHint(key.slice(RECORD_PREFIX.length));
+    });
+  }
+
+  async #initialise(storeId: string, now: number): Promise<{ value: Uint8Array }> {
+    const { store, keys, randomness } = this.options;
+    const keyCheck = await new Keyring(keys, storeId, randomness).seal(KEY_CHECK, randomness.bytes(32));
+    const value = Buffer.from(JSON.stringify({ format: 1, storeId, createdAt: now, keyCheck: keyCheck.toString('base64') }));
+    await store.commit({ conditions: [{ key: STORE_KEY, revision: 0 }], writes: [{ key: STORE_KEY, value }] });
+    // Another process may have been first: what is stored counts.
+    const entry = await store.get(STORE_KEY);
+    if (entry === undefined) throw new CorruptRecordError('The store', 'its first record is missing after it was written');
+    return entry;
+  }
+
+  #opened(): Keyring {
+    if (this.#keyring === undefined) throw new CorruptRecordError('The store', 'it was used before it was opened');
+    return this.#keyring;
+  }
+}
+
+function scheduleWrites(before: SecretRecord | undefined, after: SecretRecord): StoreWrite[] {
+  const scheduled = after.rotation?.schedule !== undefined;
+  if (scheduled === (before?.rotation?.schedule !== undefined)) return [];
+  return [{ key: SCHEDULED_PREFIX + after.name, value: scheduled ? Buffer.alloc(0) : null }];
+}
+
+function valueKey(name: string, versionId: string): string {
+  // A colon can stand in neither part, so no two versions share a key.
+  return `${VALUE_PREFIX}${name}:${versionId}`;
+}
+
+function parseStoreRecord(bytes: Uint8Array): { storeId: string; keyCheck: Buffer } {
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    const { format, storeId, keyCheck } = parsed as { format: unknown; storeId: unknown; keyCheck: unknown };
+    if (format === 1 && typeof storeId === 'string' && typeof keyCheck === 'string') {
+      return { storeId, keyCheck: Buffer.from(keyCheck, 'base64') };
+    }
+  } catch {
+    // Falls through to the one error below.
+  }
+  throw new CorruptRecordError('The store', 'its first record does not parse; is this the right database and table?');
+}

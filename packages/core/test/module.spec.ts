@@ -1,0 +1,131 @@
+import { afterEach, describe, expect, it } from '@jest/globals';
+import { Injectable, Module } from '@nestjs/common';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { inspect } from 'node:util';
+import * as v from 'valibot';
+import { z } from 'zod';
+import {
+  InjectSecret,
+  OnSecretChange,
+  Rotator,
+  SecretsManager,
+  SecretsModule,
+  defineSecret,
+  ephemeralKeys,
+  getSecretToken,
+  memoryStore,
+  type Secret,
+  type SecretChange,
+  type SecretRotator,
+} from '@nestjs-secrets/core';
+
+const smtpLogin = defineSecret('SmtpLogin', z.object({ user: z.string(), pass: z.string() }), {
+  initial: () => ({ user: 'mailer', pass: 'first-password' }),
+});
+type SmtpLogin = { user: string; pass: string };
+
+@Injectable()
+class Mailer {
+  readonly heard: string[] = [];
+  constructor(@InjectSecret('SmtpLogin') readonly login: Secret<SmtpLogin>) {}
+
+  @OnSecretChange('SmtpLogin')
+  async reconnect(change: SecretChange<SmtpLogin>): Promise<void> {
+    this.heard.push(`${change.previousVersionId}->${change.versionId}:${change.value.pass}`);
+  }
+}
+
+@Rotator('counter')
+@Injectable()
+class CounterRotator implements SecretRotator<SmtpLogin> {
+  create(context: { current: { value: SmtpLogin } | undefined }): SmtpLogin {
+    return { user: 'mailer', pass: `${context.current?.value.pass ?? 'none'}+` };
+  }
+  apply(): void {}
+  verify(): void {}
+  retire(): void {}
+}
+
+@Module({ imports: [SecretsModule.forFeature(['SmtpLogin'])], providers: [Mailer, CounterRotator] })
+class MailModule {}
+
+let app: TestingModule | undefined;
+afterEach(async () => {
+  await app?.close();
+  app = undefined;
+});
+
+async function start(): Promise<TestingModule> {
+  app = await Test.createTestingModule({
+    imports: [
+      MailModule,
+      SecretsModule.forFeature([smtpLogin]),
+      SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
+    ],
+  }).compile();
+  await app.init();
+  return app;
+}
+
+describe('SecretsModule', () => {
+  it('injects a live handle whose first value comes from the definition, whichever module is made first', async () => {
+    const mailer = (await start()).get(Mailer);
+    expect(mailer.login.value).toEqual({ user: 'mailer', pass: 'first-password' });
+    expect(mailer.login.versionId).toBe('v1');
+  });
+
+  it('gives every module the same handle', async () => {
+    const module = await start();
+    expect(module.get(getSecretToken(smtpLogin), { strict: false })).toBe(module.get(Mailer).login);
+  });
+
+  it('moves the handle and tells listeners when a value is put or rotated', async () => {
+    const module = await start();
+    const [mailer, manager] = [module.get(Mailer), module.get(SecretsManager)];
+    await manager.putSecretValue('SmtpLogin', { user: 'mailer', pass: 'second-password' });
+    await mailer.login.refresh();
+    expect(mailer.login.value.pass).toBe('second-password');
+    await manager.updateRotationPolicy('SmtpLogin', { rotator: 'counter' });
+    await manager.rotateSecret('SmtpLogin', { until: 'retired' });
+    await mailer.login.refresh();
+    expect(mailer.login.value.pass).toBe('second-password+');
+    expect(mailer.heard).toEqual(['v1->v2:second-password', 'v2->v3:second-password+']);
+  });
+
+  it('prints, serialises and inspects a handle without its value', async () => {
+    const { login } = (await start()).get(Mailer);
+    const shown = [String(login), JSON.stringify({ login }), inspect(login, { depth: 9, showHidden: true }), `${inspect({ login })}`];
+    expect(shown.join()).not.toContain('first-password');
+    expect(String(login)).toBe('Secret(SmtpLogin@v1)');
+    expect(inspect(login)).toBe('Secret(SmtpLogin@v1)');
+    expect(JSON.stringify(login)).toBe('"Secret(SmtpLogin@v1)"');
+  });
+
+  it('takes a valibot schema as well and refuses to start on a value that does not fit, without showing it', async () => {
+    const token = defineSecret('Token', v.object({ key: v.number() }), { initial: () => ({ key: 'canary-of-a-wrong-type' as unknown as number }) });
+    const starting = Test.createTestingModule({
+      imports: [SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }), SecretsModule.forFeature([token])],
+    }).compile();
+    const error = await starting.then(() => undefined, (reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'VALUE_INVALID', message: 'The value of Token does not fit its schema at: key.' });
+    expect(inspect(error)).not.toContain('canary');
+  });
+
+  it('refuses two definitions of one name', async () => {
+    const starting = Test.createTestingModule({
+      imports: [
+        SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
+        SecretsModule.forFeature([smtpLogin]),
+        SecretsModule.forFeature([defineSecret('SmtpLogin', v.string())]),
+      ],
+    }).compile();
+    await expect(starting).rejects.toMatchObject({ code: 'SECRET_DEFINED_TWICE' });
+  });
+
+  it('says which secret is missing', async () => {
+    const starting = Test.createTestingModule({
+      imports: [SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }), SecretsModule.forFeature(['Nowhere'])],
+    }).compile();
+    await expect(starting).rejects.toMatchObject({ code: 'SECRET_NOT_FOUND', secretName: 'Nowhere' });
+  });
+});

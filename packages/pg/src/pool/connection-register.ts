@@ -1,0 +1,103 @@
+import type pg from 'pg';
+
+/** How many connections of one credential version a pool has. */
+export interface PoolGeneration {
+  /** All whose socket is open: also those still logging in, and those already leaving. */
+  readonly total: number;
+  readonly idle: number;
+  readonly busy: number;
+}
+
+type ConnectionState = 'opening' | 'idle' | 'busy' | 'leaving';
+
+interface Connection {
+  readonly versionId: string;
+  state: ConnectionState;
+  /** Whether the log-in was through at any time. */
+  opened: boolean;
+}
+
+export interface RegisterListener {
+  /** A version got its first connection, or lost its last. */
+  generationsChanged(): void;
+  /** The socket of a connection that was open has closed; a log-in that failed is not told. */
+  closed(client: pg.ClientBase, versionId: string): void;
+}
+
+/** Every connection of a pool with the version that opened it, from the moment it is begun until its socket has closed. */
+export class ConnectionRegister {
+  readonly #connections = new Map<pg.ClientBase, Connection>();
+  #listener: RegisterListener | undefined;
+  #emptied: (() => void) | undefined;
+
+  listen(listener: RegisterListener): void {
+    this.#listener = listener;
+  }
+
+  add(client: pg.ClientBase, versionId: string): void {
+    const isFirst = !this.#holds(versionId);
+    this.#connections.set(client, { versionId, state: 'opening', opened: false });
+    if (isFirst) this.#listener?.generationsChanged();
+  }
+
+  mark(client: pg.ClientBase, state: 'idle' | 'busy' | 'leaving'): void {
+    const connection = this.#connections.get(client);
+    if (connection === undefined || connection.state === 'leaving') return;
+    connection.state = state;
+    if (state !== 'leaving') connection.opened = true;
+  }
+
+  closed(client: pg.ClientBase): void {
+    const connection = this.#connections.get(client);
+    if (connection === undefined) return;
+    this.#connections.delete(client);
+    if (connection.opened) this.#listener?.closed(client, connection.versionId);
+    if (this.#connections.size === 0) this.#emptied?.();
+    if (!this.#holds(connection.versionId)) this.#listener?.generationsChanged();
+  }
+
+  /** Resolves when no socket is open any more. */
+  empty(): Promise<void> {
+    if (this.#connections.size === 0) return Promise.resolve();
+    return new Promise((resolve) => (this.#emptied = resolve));
+  }
+
+  versionOf(client: pg.ClientBase): string | undefined {
+    return this.#connections.get(client)?.versionId;
+  }
+
+  /** False for a connection that is leaving or has closed. */
+  isUsable(client: pg.ClientBase): boolean {
+    const state = this.#connections.get(client)?.state;
+    return state !== undefined && state !== 'leaving';
+  }
+
+  /** How many connections, not counting those already leaving, were opened with another version than this. */
+  countOthers(versionId: string): number {
+    let count = 0;
+    for (const connection of this.#connections.values()) {
+      if (connection.versionId !== versionId && connection.state !== 'leaving') count += 1;
+    }
+    return count;
+  }
+
+  versionIds(): Set<string> {
+    return new Set([...this.#connections.values()].map((connection) => connection.versionId));
+  }
+
+  generations(): ReadonlyMap<string, PoolGeneration> {
+    const generations = new Map<string, { total: number; idle: number; busy: number }>();
+    for (const { versionId, state } of this.#connections.values()) {
+      const generation = generations.get(versionId) ?? { total: 0, idle: 0, busy: 0 };
+      generation.total += 1;
+      if (state === 'idle' || state === 'busy') generation[state] += 1;
+      generations.set(versionId, generation);
+    }
+    return generations;
+  }
+
+  #holds(versionId: string): boolean {
+    for (const connection of this.#connections.values()) if (connection.versionId === versionId) return true;
+    return false;
+  }
+}

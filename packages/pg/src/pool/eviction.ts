@@ -1,0 +1,56 @@
+import type pg from 'pg';
+import type { ConnectionRegister } from './connection-register.js';
+import type { CredentialChoice } from './credential-choice.js';
+import type { ConnectCallback } from './pool-internals.js';
+import type { Renewal } from './renewal.js';
+
+/**
+ * What a pool does when pg-pool lacks the members a roll needs: old connections end as they come back, and idle ones one at a time, with
+ * no replacement opened beforehand. Works with the public face of pg-pool alone, at the price of a log-in for whoever comes next.
+ */
+export class Eviction implements Renewal {
+  readonly #pool: { readonly idleCount: number };
+  readonly #register: ConnectionRegister;
+  readonly #choice: CredentialChoice;
+  readonly #connect: (callback: ConnectCallback) => void;
+  readonly #evicting = new Set<pg.ClientBase>();
+  #stopped = false;
+
+  constructor(
+    pool: { readonly idleCount: number },
+    register: ConnectionRegister,
+    choice: CredentialChoice,
+    connect: (callback: ConnectCallback) => void,
+  ) {
+    this.#pool = pool;
+    this.#register = register;
+    this.#choice = choice;
+    this.#connect = connect;
+  }
+
+  wake(): void {
+    if (this.#stopped || this.#evicting.size > 0) return;
+    // The idle connections can only be had by asking for all of them: pg-pool gives out the one used last.
+    for (let asked = this.#pool.idleCount; asked > 0; asked -= 1) {
+      this.#connect((error, client, release) => {
+        if (error || client === undefined) return;
+        const evict = this.#evicting.size === 0 && this.claims(client);
+        if (evict) this.#evicting.add(client);
+        release(evict);
+      });
+    }
+  }
+
+  claims(client: pg.ClientBase): boolean {
+    const versionId = this.#register.versionOf(client);
+    return versionId !== undefined && versionId !== this.#choice.currentVersionId;
+  }
+
+  closed(client: pg.ClientBase): void {
+    if (this.#evicting.delete(client)) this.wake();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+}

@@ -1,0 +1,93 @@
+import type { DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
+import pg from 'pg';
+import type { ConnectionRegister } from './connection-register.js';
+import type { CredentialChoice } from './credential-choice.js';
+import { isRefusal } from './credential-choice.js';
+import { LivePoolCredentialsError } from './live-pool-errors.js';
+
+type Connected = (error: Error | null) => void;
+
+/**
+ * A `pg.Client` that takes user and password, both of one version, at the moment it is made, and is in the register under that version
+ * until its socket has closed.
+ */
+export function liveClientClass(choice: CredentialChoice, register: ConnectionRegister): new (config?: pg.ClientConfig) => pg.Client {
+  return class LiveClient extends pg.Client {
+    readonly #login: Login;
+
+    constructor(config: pg.ClientConfig = {}) {
+      const login = drawLogin(choice);
+      // A function, since pg falls back to PGPASSWORD and the password file when there is only a string and it is empty.
+      super({ ...config, user: login.username, password: () => login.password() });
+      this.#login = login;
+      register.add(this, login.versionId);
+      this.once('end', () => register.closed(this));
+    }
+
+    override connect(): Promise<pg.Client>;
+    override connect(callback: Connected): void;
+    override connect(callback?: Connected): Promise<pg.Client> | void {
+      if (callback === undefined) {
+        return new Promise((resolve, reject) => this.connect((error) => (error ? reject(error) : resolve(this))));
+      }
+      const { failure, versionId } = this.#login;
+      if (failure !== undefined) {
+        process.nextTick(() => this.#failed(failure, callback));
+        return;
+      }
+      super.connect((error: Error | null) => {
+        forgetPassword(this);
+        if (!error) {
+          callback(null);
+          return;
+        }
+        if (isRefusal(error)) choice.blame(versionId, error);
+        this.#failed(error, callback);
+      });
+    }
+
+    override end(): Promise<void>;
+    override end(callback: (error: Error) => void): void;
+    override end(callback?: (error: Error) => void): Promise<void> | void {
+      register.mark(this, 'leaving');
+      return callback === undefined ? super.end() : super.end(callback);
+    }
+
+    #failed(error: Error, callback: Connected): void {
+      // pg leaves the socket open when it was the client that broke off the log-in.
+      this.end(() => register.closed(this));
+      callback(error);
+    }
+  };
+}
+
+interface Login {
+  readonly versionId: string;
+  readonly username: string;
+  password(): string;
+  /** Why there are no credentials. Kept for `connect` to report: pg-pool loses a waiter when the constructor of a client throws. */
+  readonly failure?: Error;
+}
+
+function drawLogin(choice: CredentialChoice): Login {
+  try {
+    const version = choice.pick();
+    assertCredentials(version);
+    return { versionId: version.versionId, username: version.value.username, password: () => version.value.password };
+  } catch (error) {
+    const failure = error instanceof Error ? error : new Error(String(error));
+    return { versionId: choice.currentVersionId, username: '', password: () => '', failure };
+  }
+}
+
+function assertCredentials({ name, versionId, value }: SecretVersion<Partial<DatabaseCredentials> | null>): void {
+  if (typeof value?.username !== 'string' || value.username === '' || typeof value.password !== 'string') {
+    throw new LivePoolCredentialsError(name, versionId);
+  }
+}
+
+/** pg keeps what the password function gave in two places for as long as the connection lives, though it needs it for the log-in only. */
+function forgetPassword(client: pg.Client & { connectionParameters?: { password?: unknown } }): void {
+  client.password = undefined;
+  if (client.connectionParameters !== undefined) client.connectionParameters.password = undefined;
+}

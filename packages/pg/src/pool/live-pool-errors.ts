@@ -1,0 +1,26 @@
+import { SecretsError } from '@nestjs-secrets/core';
+
+/** `LIVE_POOL_CLOSED`: a connection was asked for after `end()`, or a waiter was still in the queue when `endTimeoutMs` had passed. */
+export class LivePoolClosedError extends SecretsError {
+  constructor(label: string, message: string) {
+    super('LIVE_POOL_CLOSED', `${label} ${message}`);
+  }
+}
+
+/** `LIVE_POOL_CONFIG_INVALID` */
+export class LivePoolConfigError extends SecretsError {
+  constructor(message: string) {
+    super('LIVE_POOL_CONFIG_INVALID', message);
+  }
+}
+
+/** `LIVE_POOL_CREDENTIALS_INVALID`: the secret's value is no username and password. */
+export class LivePoolCredentialsError extends SecretsError {
+  constructor(secretName: string, versionId: string) {
+    super(
+      'LIVE_POOL_CREDENTIALS_INVALID',
+      `Version ${versionId} of ${secretName} cannot open a connection: a pool needs a value of the form { username, password }, both of them strings and the username not empty.`,
+      { secretName },
+    );
+  }
+}

@@ -1,0 +1,201 @@
+import type { DatabaseCredentials, Secret, SecretAttachment } from '@nestjs-secrets/core';
+import { secretLink } from '@nestjs-secrets/core';
+import pg from 'pg';
+import type { PoolGeneration } from './connection-register.js';
+import { ConnectionRegister } from './connection-register.js';
+import { CredentialChoice } from './credential-choice.js';
+import { Eviction } from './eviction.js';
+import { liveClientClass } from './live-client.js';
+import type { LivePoolConfig } from './live-pool-config.js';
+import { describeTarget, withoutCredentials } from './live-pool-config.js';
+import { LivePoolClosedError } from './live-pool-errors.js';
+import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
+import { poolInternals } from './pool-internals.js';
+import type { Renewal } from './renewal.js';
+import { Roll } from './roll.js';
+
+const DEFAULT_PACE_MS = 20;
+const DEFAULT_END_TIMEOUT_MS = 10_000;
+// A connection opened with a candidate works, so asking again whether the current version is accepted by now is no matter of haste.
+const STAND_IN_RECHECK_MS = 1000;
+
+interface Waiter {
+  readonly callback: ConnectCallback;
+  /** The versions refused to this caller; each is tried once. */
+  readonly tried: Set<string>;
+}
+
+/**
+ * A `pg.Pool` whose user and password are those of a secret, always the newest: it takes on a rotated credential without a failed query,
+ * an interrupted transaction or a lost waiter. Use it wherever a `pg.Pool` goes: plain pg, Kysely, Drizzle, MikroORM, Prisma's adapter.
+ *
+ * After a change of the secret, connections of the old version are replaced at a gentle pace, each new one opened before an old one goes;
+ * busy ones stay until they come back. A log-in the server refuses (SQLSTATE 28P01, 28000) is tried again, once with each other version
+ * of the secret that may be valid, before the caller gets the refusal.
+ */
+export class LivePool extends pg.Pool {
+  readonly #label: string;
+  readonly #choice: CredentialChoice;
+  readonly #register: ConnectionRegister;
+  readonly #renewal: Renewal;
+  readonly #attachment: SecretAttachment;
+  readonly #changes: { unsubscribe(): void };
+  readonly #waiters = new Set<Waiter>();
+  readonly #endTimeoutMs: number;
+  #served: (() => void) | undefined;
+  #closed: Promise<void> | undefined;
+
+  /**
+   * @throws LivePoolConfigError when the connection string cannot be read.
+   */
+  constructor(secret: Secret<DatabaseCredentials>, config: LivePoolConfig = {}) {
+    const choice = new CredentialChoice(secret);
+    const register = new ConnectionRegister();
+    const options = withoutCredentials(config);
+    super({ ...options, Client: liveClientClass(choice, register) });
+    this.#choice = choice;
+    this.#register = register;
+    this.#label = `pg pool ${describeTarget(options)}`;
+    this.#endTimeoutMs = config.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS;
+    this.#renewal = this.#createRenewal(config);
+    this.#attachment = secretLink(secret).attach({ label: this.#label, holds: () => register.versionIds() });
+    register.listen({
+      generationsChanged: () => this.#attachment.update(),
+      closed: (client, versionId) => this.#renewal.closed(client, versionId),
+    });
+    this.on('acquire', (client) => register.mark(client, 'busy'));
+    this.on('release', (_error, client) => register.mark(client, 'idle'));
+    this.on('connect', (client) => {
+      if (register.versionOf(client) !== choice.currentVersionId) this.#renewal.wake(STAND_IN_RECHECK_MS);
+    });
+    this.#changes = secret.changes$.subscribe(() => {
+      choice.startOver();
+      this.#renewal.wake();
+    });
+  }
+
+  /** The pool's connections by the version of the secret they were opened with. */
+  generations(): ReadonlyMap<string, PoolGeneration> {
+    return this.#register.generations();
+  }
+
+  override connect(): Promise<pg.PoolClient>;
+  override connect(callback: (error: Error | undefined, client: pg.PoolClient | undefined, release: ReleaseClient) => void): void;
+  override connect(callback?: ConnectCallback): Promise<pg.PoolClient> | void {
+    if (callback === undefined) {
+      return new Promise((resolve, reject) => {
+        this.connect((error, client) => (client === undefined ? reject(error) : resolve(client)));
+      });
+    }
+    if (this.#closed !== undefined) {
+      const error = new LivePoolClosedError(this.#label, 'was ended: stop whatever still asks it for connections before ending it.');
+      process.nextTick(callback, error, undefined, () => undefined);
+      return;
+    }
+    const waiter: Waiter = { callback, tried: new Set() };
+    this.#waiters.add(waiter);
+    this.#acquire(waiter);
+  }
+
+  /**
+   * Refuses new callers, serves those already waiting as connections come back, and resolves when the last socket has closed. Connections
+   * that are checked out are waited for. Calling it again gives the same promise.
+   * After `endTimeoutMs` callers still waiting are rejected with LivePoolClosedError.
+   */
+  override end(): Promise<void>;
+  override end(callback: () => void): void;
+  override end(callback?: (error?: Error) => void): Promise<void> | void {
+    this.#closed ??= this.#close();
+    if (callback === undefined) return this.#closed;
+    this.#closed.then(() => callback(), callback);
+  }
+
+  #acquire(waiter: Waiter): void {
+    super.connect((error, client, release) => {
+      if (client !== undefined) {
+        this.#handOver(waiter, client, release);
+        return;
+      }
+      const refused = this.#choice.blamedFor(error);
+      if (refused === undefined || waiter.tried.has(refused)) {
+        this.#fail(waiter, error);
+        return;
+      }
+      waiter.tried.add(refused);
+      void this.#hasUntried(waiter.tried).then((goOn) => {
+        if (goOn && this.#waiters.has(waiter)) this.#acquire(waiter);
+        else this.#fail(waiter, error);
+      });
+    });
+  }
+
+  async #hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
+    try {
+      if (!tried.has(this.#choice.pick().versionId)) return true;
+      await this.#choice.learn();
+      return !tried.has(this.#choice.pick().versionId);
+    } catch {
+      // Without any valid version left, the refusal at hand is the better thing to report.
+      return false;
+    }
+  }
+
+  #handOver(waiter: Waiter, client: pg.PoolClient, release: ReleaseClient): void {
+    if (!this.#settle(waiter)) {
+      release();
+      return;
+    }
+    let released = false;
+    client.release = (destroy) => {
+      // pg-pool throws when a client is released twice, which must not cost a second connection its place.
+      const leaves = !released && this.#renewal.claims(client);
+      released = true;
+      release(destroy || leaves);
+    };
+    waiter.callback(undefined, client, client.release);
+  }
+
+  #fail(waiter: Waiter, error: Error | undefined): void {
+    if (this.#settle(waiter)) waiter.callback(error, undefined, () => undefined);
+  }
+
+  /** False when the waiter was told something already. */
+  #settle(waiter: Waiter): boolean {
+    const isWaiting = this.#waiters.delete(waiter);
+    if (this.#waiters.size === 0) this.#served?.();
+    return isWaiting;
+  }
+
+  async #close(): Promise<void> {
+    this.#changes.unsubscribe();
+    this.#renewal.stop();
+    await this.#waitersServed();
+    await super.end();
+    await this.#register.empty();
+    this.#attachment.detach();
+  }
+
+  async #waitersServed(): Promise<void> {
+    if (this.#waiters.size === 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>((resolve) => {
+      this.#served = resolve;
+      timer = setTimeout(resolve, this.#endTimeoutMs);
+    });
+    clearTimeout(timer);
+    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
+    for (const waiter of this.#waiters) this.#fail(waiter, new LivePoolClosedError(this.#label, message));
+  }
+
+  #createRenewal({ replacement, warmUp }: LivePoolConfig): Renewal {
+    const internals = poolInternals(this);
+    if (internals === undefined) {
+      return new Eviction(this, this.#register, this.#choice, (callback) => super.connect(callback));
+    }
+    return new Roll(internals, this.#register, this.#choice, {
+      concurrency: replacement?.concurrency ?? 1,
+      paceMs: replacement?.paceMs ?? DEFAULT_PACE_MS,
+      warmUp: async (client) => warmUp?.(client),
+    });
+  }
+}

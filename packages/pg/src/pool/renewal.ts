@@ -1,0 +1,12 @@
+import type pg from 'pg';
+
+/** How connections of older versions leave a pool. */
+export interface Renewal {
+  /** There may be connections of an older version. With a delay, in milliseconds, when there is no hurry. */
+  wake(delayMs?: number): void;
+  /** Asked as a connection comes back: true when it has to leave instead of being used again. */
+  claims(client: pg.ClientBase): boolean;
+  /** Told when the socket of a connection has closed. */
+  closed(client: pg.ClientBase, versionId: string): void;
+  stop(): void;
+}

@@ -1,0 +1,171 @@
+import type pg from 'pg';
+import type { ConnectionRegister } from './connection-register.js';
+import type { CredentialChoice } from './credential-choice.js';
+import type { PoolInternals, ReleaseClient } from './pool-internals.js';
+import type { Renewal } from './renewal.js';
+
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 30_000;
+
+export interface RollOptions {
+  readonly concurrency: 1 | 2;
+  readonly paceMs: number;
+  readonly warmUp: (client: pg.ClientBase) => Promise<unknown>;
+}
+
+/**
+ * Replaces the connections of older versions one by one: opens one more with the current version, hands it in, and only then lets one old
+ * one go: an idle one now, otherwise the next busy one that comes back. The pool so never has fewer connections than before, and never
+ * more than `concurrency` beyond them. A busy connection that never comes back costs nothing but its place: nobody polls for it.
+ */
+export class Roll implements Renewal {
+  readonly #internals: PoolInternals;
+  readonly #register: ConnectionRegister;
+  readonly #choice: CredentialChoice;
+  readonly #options: RollOptions;
+  /** One for each replacement that was handed in before any old connection could go; called when one has gone. */
+  readonly #owed: (() => void)[] = [];
+  /** What to call when the socket of a connection that was told to leave has closed. */
+  readonly #leaving = new Map<pg.ClientBase, () => void>();
+  readonly #naps = new Set<() => void>();
+  #workers = 0;
+  #underWay = 0;
+  #stopped = false;
+
+  constructor(internals: PoolInternals, register: ConnectionRegister, choice: CredentialChoice, options: RollOptions) {
+    this.#internals = internals;
+    this.#register = register;
+    this.#choice = choice;
+    this.#options = options;
+  }
+
+  wake(delayMs = 0): void {
+    if (delayMs === 0) {
+      this.#endNaps();
+      this.#settleWithIdle();
+    }
+    while (!this.#stopped && this.#workers < this.#options.concurrency && this.#hasWork()) {
+      this.#workers += 1;
+      void this.#work(delayMs);
+    }
+  }
+
+  claims(client: pg.ClientBase): boolean {
+    if (!this.#isOld(client)) return false;
+    const settle = this.#owed.shift();
+    if (settle === undefined) return false;
+    this.#leaving.set(client, settle);
+    return true;
+  }
+
+  closed(client: pg.ClientBase, versionId: string): void {
+    const settle = this.#leaving.get(client);
+    this.#leaving.delete(client);
+    if (settle !== undefined) settle();
+    // An old connection that left for a reason of its own has made room as well.
+    else if (versionId !== this.#choice.currentVersionId) this.#owed.shift()?.();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#endNaps();
+    for (const settle of this.#owed.splice(0)) settle();
+  }
+
+  async #work(delayMs: number): Promise<void> {
+    let retryMs = Math.max(FIRST_RETRY_MS, delayMs);
+    let aim = this.#choice.currentVersionId;
+    await this.#nap(delayMs);
+    while (!this.#stopped && this.#hasWork()) {
+      if (aim !== this.#choice.currentVersionId) {
+        aim = this.#choice.currentVersionId;
+        retryMs = FIRST_RETRY_MS;
+      }
+      this.#underWay += 1;
+      if (await this.#handInOneMore()) {
+        retryMs = FIRST_RETRY_MS;
+        await this.#oneOldGone();
+        await this.#nap(this.#options.paceMs);
+      } else {
+        await this.#nap(retryMs);
+        retryMs = Math.min(retryMs * 2, LONGEST_RETRY_MS);
+      }
+      this.#underWay -= 1;
+    }
+    this.#workers -= 1;
+  }
+
+  #hasWork(): boolean {
+    return this.#register.countOthers(this.#choice.currentVersionId) > this.#underWay;
+  }
+
+  #isOld(client: pg.ClientBase): boolean {
+    const versionId = this.#register.versionOf(client);
+    return versionId !== undefined && versionId !== this.#choice.currentVersionId;
+  }
+
+  #handInOneMore(): Promise<boolean> {
+    // A candidate would be as old as what it replaces, so the extra connection is for the current version alone.
+    this.#choice.forgive();
+    return new Promise((resolve) => {
+      this.#internals.open((error, client, release) => {
+        if (error || client === undefined) resolve(false);
+        else void this.#handIn(client, release).then(resolve);
+      });
+    });
+  }
+
+  async #handIn(client: pg.PoolClient, release: ReleaseClient): Promise<boolean> {
+    if (!this.#isWanted(client)) return this.#discard(client, release);
+    const ignore = (): void => undefined;
+    // While nobody else listens, the loss of the connection would be an unhandled 'error' event.
+    client.on('error', ignore);
+    await this.#options.warmUp(client).catch(ignore);
+    client.off('error', ignore);
+    if (!this.#isWanted(client)) return this.#discard(client, release);
+    release();
+    return this.#register.isUsable(client);
+  }
+
+  #isWanted(client: pg.ClientBase): boolean {
+    return !this.#stopped && !this.#isOld(client);
+  }
+
+  #discard(client: pg.PoolClient, release: ReleaseClient): Promise<false> {
+    return new Promise((resolve) => {
+      this.#leaving.set(client, () => resolve(false));
+      release(true);
+    });
+  }
+
+  #oneOldGone(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#owed.push(resolve);
+      this.#settleWithIdle();
+    });
+  }
+
+  #settleWithIdle(): void {
+    for (const client of this.#internals.idle()) if (this.claims(client)) this.#internals.evict(client);
+    // Nothing old is left to wait for, as after a rollback to the version the others were opened with.
+    while (this.#owed.length > this.#register.countOthers(this.#choice.currentVersionId)) this.#owed.shift()?.();
+  }
+
+  #nap(durationMs: number): Promise<void> {
+    if (durationMs === 0 || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => {
+      const wakeUp = (): void => {
+        clearTimeout(timer);
+        this.#naps.delete(wakeUp);
+        resolve();
+      };
+      const timer = setTimeout(wakeUp, durationMs);
+      timer.unref();
+      this.#naps.add(wakeUp);
+    });
+  }
+
+  #endNaps(): void {
+    for (const wakeUp of this.#naps) wakeUp();
+  }
+}

@@ -1,0 +1,1 @@
+export * from './store-driver-conformance.js';

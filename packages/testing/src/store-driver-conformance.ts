@@ -1,0 +1,88 @@
+import type { StoreDriver } from '@nestjs-secrets/core';
+import { conditions, limits, revisions } from './store-driver/commits.js';
+import { sharing } from './store-driver/sharing.js';
+import { Hearing, type FreshStore, type Hear, type OneDriver, type SeveralDrivers } from './store-driver/steps.js';
+import { listing, readingAndWriting } from './store-driver/values-and-lists.js';
+import { hints, lifeCycle } from './store-driver/watch-and-life.js';
+
+/** One thing every store driver must do; `run` rejects when the driver does not. */
+export interface ConformanceCase {
+  readonly name: string;
+  run(): Promise<void>;
+}
+
+/** How the suite gets stores of the kind under test. */
+export interface StoreDriverHarness {
+  /**
+   * True when several drivers, in several processes, can work on the same stored data and the data outlives them. False when a driver is
+   * its own store, as the memory driver is: the cases about other writers and durability are then left out.
+   */
+  readonly shared: boolean;
+  /** How long a hint may take, in milliseconds, also one at a commit of another driver; 10,000 by default. */
+  readonly hintWithinMs?: number;
+  /** Makes an empty store. */
+  createStore(): Promise<ConformanceStore>;
+}
+
+/** One store, empty at first. */
+export interface ConformanceStore {
+  /** A new driver on this store, not opened yet; called once only for stores that are not `shared`. The suite opens and closes it. */
+  connect(): StoreDriver;
+  /** Removes the store; every driver is closed by then. */
+  dispose(): Promise<void>;
+}
+
+/**
+ * Everything the `StoreDriver` port promises, as cases for any test runner. A driver is done when all of them pass.
+ *
+ * ```ts
+ * for (const { name, run } of storeDriverConformance({ shared: false, createStore })) it(name, run);
+ * ```
+ */
+export function storeDriverConformance(harness: StoreDriverHarness): ConformanceCase[] {
+  const cases: ConformanceCase[] = [];
+
+  const fresh: FreshStore = (name, body) => {
+    const run = async (): Promise<void> => {
+      const store = await harness.createStore();
+      const drivers: StoreDriver[] = [];
+      try {
+        await body(store, drivers);
+      } finally {
+        for (const driver of drivers) await driver.close();
+        await store.dispose();
+      }
+    };
+    cases.push({ name, run });
+  };
+  const one: OneDriver = (name, body) =>
+    fresh(name, async (store, drivers) => {
+      const driver = store.connect();
+      drivers.push(driver);
+      await driver.open();
+      await body(driver);
+    });
+  const several: SeveralDrivers = (name, body) => {
+    if (!harness.shared) return;
+    fresh(name, (store, drivers) =>
+      body(async () => {
+        const driver = store.connect();
+        drivers.push(driver);
+        await driver.open();
+        return driver;
+      }),
+    );
+  };
+
+  const hear: Hear = (driver) => new Hearing(driver, harness.hintWithinMs ?? 10_000);
+
+  readingAndWriting(one);
+  listing(one);
+  conditions(one);
+  revisions(one);
+  limits(one);
+  hints(one, hear);
+  lifeCycle(one, fresh);
+  sharing(several, hear);
+  return cases;
+}

@@ -1,0 +1,2 @@
+export { sqlStore, sqliteStore, type SqliteStoreOptions, type SqlStoreOptions } from './sql-store.js';
+export { StoreOptionsError } from './sql-backend.js';

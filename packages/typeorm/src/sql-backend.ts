@@ -1,0 +1,54 @@
+import { SecretsError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+
+/** `STORE_OPTIONS_INVALID`: a DataSource or an option that a SQL store cannot work with. */
+export class StoreOptionsError extends SecretsError {
+  constructor(message: string) {
+    super('STORE_OPTIONS_INVALID', message);
+  }
+}
+
+/** Keys from `from` (included) and after `after`, up to `until` (excluded), in order; at most `limit`. */
+export interface KeyRange {
+  readonly from: string;
+  readonly after: string;
+  readonly until: string;
+  readonly limit: number;
+}
+
+/**
+ * What differs between databases. The store above checks requests, orders commits and keeps watch; a backend may throw whatever its
+ * database throws, and says in `explain` what that means.
+ */
+export interface SqlBackend {
+  readonly name: string;
+  /** Connects and creates the table. May be called again when it failed. */
+  open(): Promise<void>;
+  close(): Promise<void>;
+  get(key: string): Promise<StoreEntry | undefined>;
+  list(range: KeyRange): Promise<StoreEntry[]>;
+  revision(): Promise<number>;
+  /** Judges and carries out these commits in one durable transaction, all of it or nothing. Never called twice at a time. */
+  transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]>;
+  /** The second half of a sentence that begins with "The store sql (…)". */
+  explain(error: Error & { readonly code?: unknown }): string;
+}
+
+/** The key of the row whose revision is that of the whole store. No entry can have it, since keys are never empty. */
+export const STORE_ROW = '';
+
+/** The default table. */
+export const DEFAULT_TABLE = 'nestjs_secrets';
+
+/**
+ * The table's name, quoted.
+ * @throws StoreOptionsError
+ */
+export function quotedTable(table: string, schema?: string): string {
+  const parts = [...(schema === undefined || table.includes('.') ? [] : [schema]), ...table.split('.')];
+  if (parts.length <= 2 && parts.every((part) => /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(part))) {
+    return parts.map((part) => `"${part}"`).join('.');
+  }
+  throw new StoreOptionsError(
+    `${JSON.stringify(parts.join('.'))} is not a table name: use letters, digits and _, with a schema and a dot before it if need be.`,
+  );
+}

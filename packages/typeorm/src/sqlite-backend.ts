@@ -1,0 +1,218 @@
+import { access } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { StoreUnavailableError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import type { DataSource, DataSourceOptions } from 'typeorm';
+import { judgeBatch } from './commit-batch.js';
+import { quotedTable, STORE_ROW, StoreOptionsError, type KeyRange, type SqlBackend } from './sql-backend.js';
+
+export type SqliteOptions = Extract<DataSourceOptions, { type: 'better-sqlite3' }>;
+
+/** The part of a better-sqlite3 connection this backend uses. */
+interface SqliteConnection {
+  pragma(source: string, options?: { simple: boolean }): unknown;
+  exec(sql: string): unknown;
+  prepare(sql: string): SqliteStatement;
+  transaction<A, R>(body: (argument: A) => R): { immediate(argument: A): R };
+  close(): unknown;
+}
+
+interface SqliteStatement {
+  get(...parameters: unknown[]): unknown;
+  all(...parameters: unknown[]): unknown[];
+  run(...parameters: unknown[]): unknown;
+}
+
+type Statements = ReturnType<typeof prepareStatements>;
+
+/** How long a commit waits for another process that writes to the same file, in milliseconds. */
+const BUSY_LIMIT_MS = 5000;
+
+/**
+ * A store in a SQLite file, written ahead and synced in each commit (https://sqlite.org/pragma.html#pragma_synchronous).
+ *
+ * It works on a connection of its own, with the application's options but without its entities: TypeORM has one connection for a whole
+ * SQLite DataSource, and a commit there would become part of whatever transaction the application has open, and be rolled back with it.
+ */
+export class SqliteBackend implements SqlBackend {
+  readonly name = 'sql (better-sqlite3)';
+  readonly #table: string;
+  #dataSource: DataSource | undefined;
+  #statements: Statements | undefined;
+
+  constructor(
+    private readonly Source: typeof DataSource,
+    private readonly options: SqliteOptions,
+    table: string,
+  ) {
+    this.#table = quotedTable(table);
+    if (table.includes('.')) throw new StoreOptionsError(`${table}: a SQLite table has no schema; leave it out.`);
+    if (options.database === '' || options.database.startsWith(':memory:')) {
+      throw new StoreOptionsError(
+        'A SQLite database in memory lasts no longer than its connection: use memoryStore() for that.',
+      );
+    }
+  }
+
+  async open(): Promise<void> {
+    const folder = path.dirname(path.resolve(this.options.database));
+    await access(folder).catch(() => {
+      throw new StoreUnavailableError(
+        this.name,
+        `cannot be opened: there is no folder ${folder}. Create it, or choose another path.`,
+      );
+    });
+    await patiently(() => this.#connect());
+  }
+
+  async close(): Promise<void> {
+    const dataSource = this.#dataSource;
+    this.#dataSource = undefined;
+    this.#statements = undefined;
+    await dataSource?.destroy();
+  }
+
+  get(key: string): Promise<StoreEntry | undefined> {
+    return patiently(() => this.#open.get.get(key) as StoreEntry | undefined);
+  }
+
+  list({ from, after, until, limit }: KeyRange): Promise<StoreEntry[]> {
+    return patiently(() => this.#open.list.all(from, after, until, limit) as StoreEntry[]);
+  }
+
+  revision(): Promise<number> {
+    return patiently(() => this.#revisionOf(STORE_ROW));
+  }
+
+  transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
+    return patiently(() => this.#open.transact.immediate(() => this.#judgeAndWrite(commits)));
+  }
+
+  explain(error: Error & { readonly code?: unknown }): string {
+    const code = String(error.code);
+    const file = this.options.database;
+    if (error.name === 'DriverPackageNotInstalledError')
+      return 'needs the package better-sqlite3: npm install better-sqlite3.';
+    if (code.startsWith('SQLITE_NOTADB'))
+      return `cannot be opened: ${file} is not a SQLite database. Choose another path.`;
+    if (code.startsWith('SQLITE_CORRUPT')) return `is damaged: restore ${file} from a backup.`;
+    if (code.startsWith('SQLITE_READONLY')) return `cannot write to ${file}: make the file and its folder writable.`;
+    if (code.startsWith('SQLITE_CANTOPEN'))
+      return `cannot open ${file}: is it a file, and may this process read and write it?`;
+    if (code.startsWith('SQLITE_FULL')) return `cannot write to ${file}: the disk is full.`;
+    if (isBusy(error)) return `is locked: another process kept writing to ${file} for ${BUSY_LIMIT_MS} ms.`;
+    return `did not do its work on ${file}: ${error.message}`;
+  }
+
+  async #connect(): Promise<void> {
+    let opened: SqliteConnection | undefined;
+    const theirs = this.options.prepareDatabase;
+    const dataSource = new this.Source({
+      ...this.options,
+      entities: [],
+      subscribers: [],
+      migrations: [],
+      migrationsRun: false,
+      synchronize: false,
+      dropSchema: false,
+      cache: false,
+      // Neither statements nor their parameters belong in the application's SQL log.
+      logging: false,
+      // SQLite would wait inside the call and hold up the whole process; `patiently` waits outside.
+      timeout: 0,
+      prepareDatabase: async (connection: SqliteConnection) => {
+        opened = connection;
+        await theirs?.(connection);
+        connection.pragma('synchronous = FULL');
+      },
+      enableWAL: true,
+    });
+    try {
+      await dataSource.initialize();
+    } catch (error) {
+      // TypeORM forgets a connection that it could open but not set up.
+      opened?.close();
+      throw error;
+    }
+    try {
+      if (opened === undefined) throw new Error('TypeORM did not call prepareDatabase.');
+      this.#statements = this.#setUp(opened);
+      this.#dataSource = dataSource;
+    } catch (error) {
+      await dataSource.destroy();
+      throw error;
+    }
+  }
+
+  #setUp(connection: SqliteConnection): Statements {
+    if (connection.pragma('journal_mode', { simple: true }) !== 'wal') {
+      throw new StoreUnavailableError(
+        this.name,
+        `cannot write ahead on ${this.options.database}: keep the file on a local disk, and writable.`,
+      );
+    }
+    const create = connection.transaction(() =>
+      connection.exec(
+        `CREATE TABLE IF NOT EXISTS ${this.#table} (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL, revision INTEGER NOT NULL);
+         INSERT OR IGNORE INTO ${this.#table} (key, value, revision) VALUES ('${STORE_ROW}', x'', 0);`,
+      ),
+    );
+    create.immediate(undefined);
+    return prepareStatements(connection, this.#table);
+  }
+
+  #judgeAndWrite(commits: readonly StoreCommit[]): readonly (number | undefined)[] {
+    const before = this.#revisionOf(STORE_ROW);
+    const { outcomes, writes, revision } = judgeBatch(commits, before, (key) => this.#revisionOf(key));
+    for (const write of writes) {
+      if (write.value === null) this.#open.remove.run(write.key);
+      else this.#open.put.run(write.key, write.value, write.revision);
+    }
+    if (revision !== before) this.#open.put.run(STORE_ROW, NO_BYTES, revision);
+    return outcomes;
+  }
+
+  #revisionOf(key: string): number {
+    return (this.#open.revision.get(key) as { revision: number } | undefined)?.revision ?? 0;
+  }
+
+  get #open(): Statements {
+    if (this.#statements === undefined) throw new Error('The connection is closed.');
+    return this.#statements;
+  }
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+function prepareStatements(connection: SqliteConnection, table: string) {
+  return {
+    get: connection.prepare(`SELECT key, value, revision FROM ${table} WHERE key = ?`),
+    list: connection.prepare(
+      `SELECT key, value, revision FROM ${table} WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?`,
+    ),
+    revision: connection.prepare(`SELECT revision FROM ${table} WHERE key = ?`),
+    put: connection.prepare(
+      `INSERT INTO ${table} (key, value, revision) VALUES (?, ?, ?)
+       ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
+    ),
+    remove: connection.prepare(`DELETE FROM ${table} WHERE key = ?`),
+    transact: connection.transaction((body: () => readonly (number | undefined)[]) => body()),
+  };
+}
+
+/** Does `work` again for as long as another process has the file locked, up to the limit. */
+async function patiently<R>(work: () => R | Promise<R>): Promise<R> {
+  const deadline = Date.now() + BUSY_LIMIT_MS;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isBusy(error) || Date.now() > deadline) throw error;
+      await pause(2 + Math.random() * 20);
+    }
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && /^SQLITE_(BUSY|LOCKED)/.test(String(error.code));
+}
