@@ -14,6 +14,7 @@ export interface Binding {
 
 const WRAP_LABEL = 'nestjs-secrets envelope wrap';
 const BODY_LABEL = 'nestjs-secrets envelope body';
+const LENGTH_BYTES = 4;
 
 /**
  * Encodes what binds an envelope to its place: label, format, suite, store id, secret name, version id, CMK id, CMK version. Every field that
@@ -29,19 +30,25 @@ export class AssociatedData {
   }
 
   bind(context: EnvelopeContext, cmk: CmkRef): Binding {
-    const fields = [context.secretName, context.versionId, cmk.id];
-    let length = 4;
-    for (const field of fields) length += 4 + Buffer.byteLength(field);
-    const tail = Buffer.allocUnsafe(length);
-    let offset = 0;
-    for (const field of fields) offset = writeField(tail, field, offset);
-    tail.writeUInt32BE(cmk.version, offset);
-    return { wrap: Buffer.concat([this.#wrapHead, tail]), body: Buffer.concat([this.#bodyHead, tail]) };
+    const { secretName, versionId } = context;
+    const tailLength =
+      3 * LENGTH_BYTES + Buffer.byteLength(secretName) + Buffer.byteLength(versionId) + Buffer.byteLength(cmk.id) + 4;
+    const wrapLength = this.#wrapHead.length + tailLength;
+    // Both in one allocation, and unsafe is safe: nothing here is secret and every byte gets written.
+    const both = Buffer.allocUnsafe(wrapLength + this.#bodyHead.length + tailLength);
+    both.set(this.#wrapHead);
+    let offset = writeField(both, secretName, this.#wrapHead.length);
+    offset = writeField(both, versionId, offset);
+    offset = writeField(both, cmk.id, offset);
+    both.writeUInt32BE(cmk.version, offset);
+    both.set(this.#bodyHead, wrapLength);
+    both.copyWithin(wrapLength + this.#bodyHead.length, this.#wrapHead.length, wrapLength);
+    return { wrap: both.subarray(0, wrapLength), body: both.subarray(wrapLength) };
   }
 }
 
 function head(label: string, format: number, suite: number, storeId: string): Buffer {
-  const bytes = Buffer.alloc(4 + Buffer.byteLength(label) + 2 + 4 + Buffer.byteLength(storeId));
+  const bytes = Buffer.alloc(2 * LENGTH_BYTES + Buffer.byteLength(label) + 2 + Buffer.byteLength(storeId));
   let offset = writeField(bytes, label, 0);
   offset = bytes.writeUInt8(format, offset);
   offset = bytes.writeUInt8(suite, offset);
@@ -50,7 +57,7 @@ function head(label: string, format: number, suite: number, storeId: string): Bu
 }
 
 function writeField(target: Buffer, field: string, offset: number): number {
-  const written = target.write(field, offset + 4);
+  const written = target.write(field, offset + LENGTH_BYTES);
   target.writeUInt32BE(written, offset);
-  return offset + 4 + written;
+  return offset + LENGTH_BYTES + written;
 }

@@ -50,25 +50,30 @@ export function readEnvelope(bytes: Uint8Array, lowestSuite: number, context: En
   };
   const envelope = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (envelope.length <= CMK_ID_OFFSET || envelope.readUInt32BE(0) !== MAGIC) return refuse('it is not an envelope');
-  const [format = 0, suite = 0, idLength = 0] = envelope.subarray(4, CMK_ID_OFFSET);
+  const format = envelope.readUInt8(4);
+  const suite = envelope.readUInt8(5);
+  const idLength = envelope.readUInt8(6);
   if (format !== FORMAT) return refuse(`its format ${format} is unknown; it may need a newer version of this library`);
   if (!SUITES.includes(suite))
     return refuse(`its suite ${suite} is unknown; it may need a newer version of this library`);
   if (suite < lowestSuite) return refuse(`its suite ${suite} is below the lowest one allowed, ${lowestSuite}`);
 
-  let offset = CMK_ID_OFFSET;
-  const take = (length: number): Buffer => {
-    if (offset + length > envelope.length) return refuse('it ends too early');
-    offset += length;
-    return envelope.subarray(offset - length, offset);
-  };
-  const cmk = { id: take(idLength).toString('latin1'), version: take(4).readUInt32BE(0) };
+  const versionAt = CMK_ID_OFFSET + idLength;
+  const wrappedKeyAt = versionAt + 4 + 2;
+  if (wrappedKeyAt > envelope.length) return refuse('it ends too early');
+  const cmk = { id: envelope.toString('latin1', CMK_ID_OFFSET, versionAt), version: envelope.readUInt32BE(versionAt) };
   if (!isCmkRef(cmk)) return refuse('its master key is not one there can be');
-  const wrappedKey = take(take(2).readUInt16BE(0));
-  if (wrappedKey.length === 0) return refuse('its data key is missing');
-  const commitment = take(COMMITMENT_BYTES);
-  const box = take(Math.max(BOX_OVERHEAD_BYTES, envelope.length - offset));
-  return { suite, cmk, wrappedKey, commitment, box };
+  const commitmentAt = wrappedKeyAt + envelope.readUInt16BE(versionAt + 4);
+  const boxAt = commitmentAt + COMMITMENT_BYTES;
+  if (commitmentAt === wrappedKeyAt) return refuse('its data key is missing');
+  if (boxAt + BOX_OVERHEAD_BYTES > envelope.length) return refuse('it ends too early');
+  return {
+    suite,
+    cmk,
+    wrappedKey: envelope.subarray(wrappedKeyAt, commitmentAt),
+    commitment: envelope.subarray(commitmentAt, boxAt),
+    box: envelope.subarray(boxAt),
+  };
 }
 
 /** An envelope whose commitment and box are still to be written, the commitment at `offset` and the box right after it. */

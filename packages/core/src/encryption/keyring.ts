@@ -111,7 +111,8 @@ export class Keyring {
  * Without Key Commitment", USENIX Security 2022.
  */
 function deriveKeys(dataKey: Uint8Array, associatedData: Uint8Array): { contentKey: Buffer; commitment: Buffer } {
-  const input = Buffer.alloc(dataKey.length + associatedData.length);
+  // The shared slab that allocUnsafe may take this from holds the key only until fill(0), with no await between.
+  const input = Buffer.allocUnsafe(dataKey.length + associatedData.length);
   input.set(dataKey);
   input.set(associatedData, dataKey.length);
   const digest = hash('sha512', input, 'buffer');

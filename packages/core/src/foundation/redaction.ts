@@ -89,7 +89,7 @@ function cleaned(error: unknown, strings: ReadonlySet<string>, depth: number, se
 }
 
 function messageOf(error: unknown): string {
-  if (typeof error !== 'object' && typeof error !== 'function') return String(error);
+  if (error === null || (typeof error !== 'object' && typeof error !== 'function')) return String(error);
   const message = property(error, 'message');
   return typeof message === 'string' ? message : 'Something that is not an error was thrown.';
 }

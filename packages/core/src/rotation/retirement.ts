@@ -25,8 +25,8 @@ export class Retirement {
     }
   }
 
-  /** Calls `listener` with the secret's name after each retirement; the function returned ends it. */
-  onRetired(listener: (secretName: string) => void): () => void {
+  /** Calls `listener` with the secret's name whenever an obligation has ended; the function returned ends it. */
+  onEnded(listener: (secretName: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -46,10 +46,11 @@ export class Retirement {
         rotationId = obligation.rotationId;
         await this.#settle(secretName, obligation);
         if (signal.aborted) return;
-        if (!(await this.#enter(secretName, obligation))) return;
-        const report = await this.#retire(secretName, obligation);
-        await this.#close(secretName, versionId, report);
-        events.next({ type: 'retired', secretName, rotationId, at: clock.now(), versionId, report });
+        if (await this.#enter(secretName, obligation)) {
+          const report = await this.#retire(secretName, obligation);
+          await this.#close(secretName, versionId, report);
+          events.next({ type: 'retired', secretName, rotationId, at: clock.now(), versionId, report });
+        }
         for (const listener of this.#listeners) listener(secretName);
         return;
       } catch (error) {

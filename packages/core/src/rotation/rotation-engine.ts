@@ -156,7 +156,7 @@ export class RotationEngine {
         wake = resolve;
       });
       // Listening begins before the look, so that a retirement in between is not missed.
-      const end = this.#retirement.onRetired((name) => name === secretName && wake());
+      const end = this.#retirement.onEnded((name) => name === secretName && wake());
       signal.addEventListener('abort', wake, { once: true });
       try {
         if (signal.aborted || (await enough(await this.status(secretName)))) return;

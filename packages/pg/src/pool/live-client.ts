@@ -4,6 +4,7 @@ import type { ConnectionRegister } from './connection-register.js';
 import type { CredentialChoice } from './credential-choice.js';
 import { isRefusal } from './credential-choice.js';
 import { LivePoolCredentialsError } from './live-pool-errors.js';
+import type { RecentStatements } from './recent-statements.js';
 
 type Connected = (error: Error | null) => void;
 
@@ -11,7 +12,11 @@ type Connected = (error: Error | null) => void;
  * A `pg.Client` that takes user and password, both of one version, at the moment it is made, and is in the register under that version
  * until its socket has closed.
  */
-export function liveClientClass(choice: CredentialChoice, register: ConnectionRegister): new (config?: pg.ClientConfig) => pg.Client {
+export function liveClientClass(
+  choice: CredentialChoice,
+  register: ConnectionRegister,
+  statements: RecentStatements,
+): new (config?: pg.ClientConfig) => pg.Client {
   return class LiveClient extends pg.Client {
     readonly #login: Login;
 
@@ -22,6 +27,7 @@ export function liveClientClass(choice: CredentialChoice, register: ConnectionRe
       this.#login = login;
       register.add(this, login.versionId);
       this.once('end', () => register.closed(this));
+      statements.observe(this);
     }
 
     override connect(): Promise<pg.Client>;

@@ -11,6 +11,7 @@ import { describeTarget, withoutCredentials } from './live-pool-config.js';
 import { LivePoolClosedError } from './live-pool-errors.js';
 import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import { poolInternals } from './pool-internals.js';
+import { RecentStatements } from './recent-statements.js';
 import type { Renewal } from './renewal.js';
 import { Roll } from './roll.js';
 
@@ -51,13 +52,14 @@ export class LivePool extends pg.Pool {
   constructor(secret: Secret<DatabaseCredentials>, config: LivePoolConfig = {}) {
     const choice = new CredentialChoice(secret);
     const register = new ConnectionRegister();
+    const statements = new RecentStatements();
     const options = withoutCredentials(config);
-    super({ ...options, Client: liveClientClass(choice, register) });
+    super({ ...options, Client: liveClientClass(choice, register, statements) });
     this.#choice = choice;
     this.#register = register;
     this.#label = `pg pool ${describeTarget(options)}`;
     this.#endTimeoutMs = config.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS;
-    this.#renewal = this.#createRenewal(config);
+    this.#renewal = this.#createRenewal(config, statements);
     this.#attachment = secretLink(secret).attach({ label: this.#label, holds: () => register.versionIds() });
     register.listen({
       generationsChanged: () => this.#attachment.update(),
@@ -187,7 +189,7 @@ export class LivePool extends pg.Pool {
     for (const waiter of this.#waiters) this.#fail(waiter, new LivePoolClosedError(this.#label, message));
   }
 
-  #createRenewal({ replacement, warmUp }: LivePoolConfig): Renewal {
+  #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal {
     const internals = poolInternals(this);
     if (internals === undefined) {
       return new Eviction(this, this.#register, this.#choice, (callback) => super.connect(callback));
@@ -195,7 +197,10 @@ export class LivePool extends pg.Pool {
     return new Roll(internals, this.#register, this.#choice, {
       concurrency: replacement?.concurrency ?? 1,
       paceMs: replacement?.paceMs ?? DEFAULT_PACE_MS,
-      warmUp: async (client) => warmUp?.(client),
+      warmUp: async (client) => {
+        await statements.rehearse(client);
+        await warmUp?.(client);
+      },
     });
   }
 }

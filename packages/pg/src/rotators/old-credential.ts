@@ -1,4 +1,4 @@
-import pg from 'pg';
+import { identifier, literal } from './sql-quoting.js';
 import type { DatabaseCredentials, RetireReport } from '@nestjs-secrets/core';
 import { PostgresTargetError } from './postgres-target-errors.js';
 import type { PostgresTarget, TargetSession } from './postgres-target.js';
@@ -67,10 +67,10 @@ async function endSessions(
 
 /** Takes a role out of use for good: no log-in, no password. */
 export function disableRole(role: string): string {
-  return `ALTER ROLE ${pg.escapeIdentifier(role)} NOLOGIN PASSWORD NULL`;
+  return `ALTER ROLE ${identifier(role)} NOLOGIN PASSWORD NULL`;
 }
 
 /** Every session a role opened, also one that has since `SET ROLE`. */
 export function sessionsOf(role: string): string {
-  return `usename = ${pg.escapeLiteral(role)}`;
+  return `usename = ${literal(role)}`;
 }

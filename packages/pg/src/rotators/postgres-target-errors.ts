@@ -49,19 +49,24 @@ export class RotatorOptionsError extends SecretsError {
   }
 }
 
-interface ServerError extends Error {
+interface ServerError {
   readonly code: string;
+  readonly message: string;
 }
 
-/** True for what the server said, as against what the network or the driver did. */
+/** True for what the server said, as against what the network or the driver did. Goes by the shape, as pg may be loaded twice. */
 export function isServerError(error: unknown): error is ServerError {
+  const { severity, code, message } = shapeOf(error);
   return (
-    error instanceof Error &&
-    'severity' in error &&
-    'code' in error &&
-    typeof error.code === 'string' &&
-    /^[0-9A-Z]{5}$/.test(error.code)
+    typeof severity === 'string' &&
+    typeof message === 'string' &&
+    typeof code === 'string' &&
+    /^[0-9A-Z]{5}$/.test(code)
   );
+}
+
+function shapeOf(error: unknown): { readonly severity?: unknown; readonly code?: unknown; readonly message?: unknown } {
+  return typeof error === 'object' && error !== null ? error : {};
 }
 
 /**
@@ -75,15 +80,18 @@ export function isLogInRefusal(error: unknown): boolean {
 /** What the caller of a step is told: the server's own words (which quote no values), but neither detail, context nor query. */
 export function targetError(error: unknown, target: string, doing: string): PostgresTargetError {
   if (!isServerError(error)) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-    const words = error instanceof Error && error.message !== '' ? error.message : 'no connection';
+    const { code, message } = shapeOf(error);
+    // A refused connection to several addresses at once has a code, but no message.
+    const words =
+      [code, message].filter((word) => typeof word === 'string' && word !== '').join(': ') || 'no connection';
     return new PostgresTargetError(
       'TARGET_UNREACHABLE',
-      `PostgreSQL ${target} did not answer (${[code, words].filter(Boolean).join(': ')}) while ${doing}. Check that it runs and can be reached; the step is done again.`,
+      `PostgreSQL ${target} did not answer (${words}) while ${doing}. Check that it runs and can be reached; the step is done again.`,
     );
   }
   const said = `PostgreSQL ${target}, ${doing}: ${error.message} (SQLSTATE ${error.code})`;
-  if (isLogInRefusal(error)) return new PostgresTargetError('TARGET_REFUSED', `${said}. Check these credentials and pg_hba.conf.`, error.code);
+  if (isLogInRefusal(error))
+    return new PostgresTargetError('TARGET_REFUSED', `${said}. Check these credentials and pg_hba.conf.`, error.code);
   if (error.code === '42501') {
     return new PostgresTargetError(
       'TARGET_DENIED',

@@ -2,6 +2,9 @@ import pg from 'pg';
 import { isSecretsError, type DatabaseCredentials } from '@nestjs-secrets/core';
 import { targetError } from './postgres-target-errors.js';
 
+// oxlint-disable-next-line import/no-named-as-default-member -- pg has had named ESM exports since 8.15 only
+const { Client } = pg;
+
 /** Where a server is and how to reach it: pg's own options, without the credentials. */
 export type PostgresConnection = Omit<pg.ClientConfig, 'user' | 'password' | 'connectionString'>;
 
@@ -10,7 +13,7 @@ export interface TargetSession {
   readonly client: pg.Client;
   /**
    * Runs statements in one round trip and answers with the result of each. The text must be whole: bound parameters exist for single
-   * statements only, so values go in through `pg.escapeLiteral` and names through `pg.escapeIdentifier`.
+   * statements only, so values go in through `literal` and names through `identifier`.
    * @throws PostgresTargetError
    */
   run(statements: readonly string[]): Promise<pg.QueryResult[]>;
@@ -43,7 +46,7 @@ export class PostgresTarget {
     work: (session: TargetSession) => Promise<R>,
   ): Promise<R> {
     signal.throwIfAborted();
-    const client = new pg.Client({
+    const client = new Client({
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: QUERY_TIMEOUT_MS,
       ...this.connection,

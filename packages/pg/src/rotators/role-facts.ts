@@ -1,4 +1,4 @@
-import pg from 'pg';
+import { identifier, literal } from './sql-quoting.js';
 
 /** SQL around a role's name, which is left out so that the facts of two roles can be compared. */
 export interface RoleStatement {
@@ -34,7 +34,7 @@ export function differenceOf(expected: readonly RoleFact[], actual: readonly Rol
 
 /** The statements that end a difference for `role`. */
 export function statementsFor(role: string, difference: RoleDifference): string[] {
-  const name = pg.escapeIdentifier(role);
+  const name = identifier(role);
   const written = (statement: RoleStatement): string => `${statement.head}${name}${statement.tail}`;
   // Revoking first: a privilege held with grant option can only become one without by being taken and given again.
   return [
@@ -65,7 +65,7 @@ export interface Membership {
 }
 
 export function membershipFact({ role, admin, inherit, set, grantors }: Membership): RoleFact {
-  const group = pg.escapeIdentifier(role);
+  const group = identifier(role);
   const flag = (value: boolean): string => (value ? 'TRUE' : 'FALSE');
   const options =
     inherit === null || set === null
@@ -77,7 +77,10 @@ export function membershipFact({ role, admin, inherit, set, grantors }: Membersh
   const revoke =
     grantors.length === 0
       ? [{ head: `REVOKE ${group} FROM `, tail: '' }]
-      : grantors.map((grantor) => ({ head: `REVOKE ${group} FROM `, tail: ` GRANTED BY ${pg.escapeIdentifier(grantor)}` }));
+      : grantors.map((grantor) => ({
+          head: `REVOKE ${group} FROM `,
+          tail: ` GRANTED BY ${identifier(grantor)}`,
+        }));
   return { key: grant.head + grant.tail, label: `membership in ${role}${options}`, logInOnly: false, grant, revoke };
 }
 
@@ -90,13 +93,18 @@ export interface RoleSetting {
 }
 
 // The settings PostgreSQL keeps as a list of quoted identifiers (GUC_LIST_QUOTE); quoted once more as a whole they would be one name.
-const LIST_SETTINGS = new Set(['search_path', 'temp_tablespaces', 'session_preload_libraries', 'local_preload_libraries']);
+const LIST_SETTINGS = new Set([
+  'search_path',
+  'temp_tablespaces',
+  'session_preload_libraries',
+  'local_preload_libraries',
+]);
 
 export function settingFact({ database, name, value }: RoleSetting): RoleFact {
-  const scope = database === null ? '' : ` IN DATABASE ${pg.escapeIdentifier(database)}`;
-  const variable = name.split('.').map(pg.escapeIdentifier).join('.');
+  const scope = database === null ? '' : ` IN DATABASE ${identifier(database)}`;
+  const variable = name.split('.').map(identifier).join('.');
   const elements = LIST_SETTINGS.has(name.toLowerCase()) ? listElements(value) : [value];
-  const literals = elements.length === 0 ? "''" : elements.map(pg.escapeLiteral).join(', ');
+  const literals = elements.length === 0 ? "''" : elements.map(literal).join(', ');
   const grant = { head: 'ALTER ROLE ', tail: `${scope} SET ${variable} TO ${literals}` };
   return {
     key: grant.tail,

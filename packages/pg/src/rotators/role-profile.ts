@@ -1,7 +1,14 @@
-import pg from 'pg';
 import type { TargetSession } from './postgres-target.js';
-import { attributeFact, membershipFact, settingFact, type Membership, type RoleFact, type RoleSetting } from './role-facts.js';
+import {
+  attributeFact,
+  membershipFact,
+  settingFact,
+  type Membership,
+  type RoleFact,
+  type RoleSetting,
+} from './role-facts.js';
 import { roleGrantsQuery } from './role-grants-query.js';
+import { literal } from './sql-quoting.js';
 
 /** What one role is and has, its own name abstracted away. */
 export interface RoleProfile {
@@ -28,6 +35,8 @@ export interface RoleProfiles {
   readonly serverVersion: number;
   readonly askedBySuperuser: boolean;
   readonly currentUser: string;
+  readonly database: string;
+  readonly hasPublicSchema: boolean;
   of(role: string): RoleProfile | undefined;
 }
 
@@ -60,21 +69,31 @@ interface RawGrant {
  * Reads roles from the catalogs any user may read, in one round trip, and in a second one what they were granted, when there is any.
  * Names that no role bears are left out. `before` is sent ahead in the first round trip.
  */
-export async function readRoleProfiles(session: TargetSession, names: readonly string[], before: readonly string[] = []): Promise<RoleProfiles> {
+export async function readRoleProfiles(
+  session: TargetSession,
+  names: readonly string[],
+  before: readonly string[] = [],
+): Promise<RoleProfiles> {
   const answer = (await session.run([...before, rolesQuery(names)])).at(-1)?.rows[0] as {
     version: number;
     superuser: boolean;
     current_user: string;
+    database: string;
+    has_public: boolean;
     roles: readonly RawRole[];
   };
   const withGrants = answer.roles.filter((role) => role.granted_here).map((role) => role.oid);
   const grants =
-    withGrants.length === 0 ? [] : ((await session.run([roleGrantsQuery(withGrants, answer.version)])).at(-1)?.rows as RawGrant[]);
+    withGrants.length === 0
+      ? []
+      : ((await session.run([roleGrantsQuery(withGrants, answer.version)])).at(-1)?.rows as RawGrant[]);
   const profiles = new Map(answer.roles.map((role) => [role.name, profileOf(role, grants)]));
   return {
     serverVersion: answer.version,
     askedBySuperuser: answer.superuser,
     currentUser: answer.current_user,
+    database: answer.database,
+    hasPublicSchema: answer.has_public,
     of: (role) => profiles.get(role),
   };
 }
@@ -89,8 +108,12 @@ function profileOf(role: RawRole, grants: readonly RawGrant[]): RoleProfile {
     name: role.name,
     superuser: role.superuser,
     facts: [
-      ...role.attributes.map((attribute) => attributeFact(attribute, opposite(attribute), LOG_IN_ATTRIBUTES.has(attribute))),
-      ...(role.connection_limit === -1 ? [] : [attributeFact(`CONNECTION LIMIT ${role.connection_limit}`, 'CONNECTION LIMIT -1', true)]),
+      ...role.attributes.map((attribute) =>
+        attributeFact(attribute, opposite(attribute), LOG_IN_ATTRIBUTES.has(attribute)),
+      ),
+      ...(role.connection_limit === -1
+        ? []
+        : [attributeFact(`CONNECTION LIMIT ${role.connection_limit}`, 'CONNECTION LIMIT -1', true)]),
       ...memberships.map(membershipFact),
       ...settings.map(settingFact),
       ...grants.filter((grant) => Number(grant.role) === role.oid).map(grantFact),
@@ -115,14 +138,21 @@ function grantFact({ head, tail, revoke_head, revoke_tail, label }: RawGrant): R
   if (head === null || tail === null || revoke_head === null || revoke_tail === null) {
     return { key: label, label, logInOnly: false, grant: undefined, revoke: [] };
   }
-  return { key: head + tail, label, logInOnly: false, grant: { head, tail }, revoke: [{ head: revoke_head, tail: revoke_tail }] };
+  return {
+    key: head + tail,
+    label,
+    logInOnly: false,
+    grant: { head, tail },
+    revoke: [{ head: revoke_head, tail: revoke_tail }],
+  };
 }
 
 /** The options of a membership came with PostgreSQL 16: read through JSON, they are null before. */
 function rolesQuery(names: readonly string[]): string {
-  const list = names.map((name) => `${pg.escapeLiteral(name)}::name`).join(', ');
+  const list = names.map((name) => `${literal(name)}::name`).join(', ');
   return `
 SELECT current_setting('server_version_num')::int AS version, current_user::text AS current_user,
+  current_database()::text AS database, EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') AS has_public,
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
   (SELECT coalesce(json_agg(to_json(described)), '[]') FROM (
     SELECT r.oid::int8 AS oid, r.rolname AS name, r.rolsuper AS superuser, r.rolconnlimit AS connection_limit,

@@ -7,7 +7,8 @@ import { PostgresTarget, type PostgresConnection } from './postgres-target.js';
 export type PostgresProbe = (client: pg.ClientBase) => Promise<void>;
 
 /** Who administers the roles: the credentials, a secret that holds them, or a function that gets them for each step. */
-export type PostgresAdmin = Secret<DatabaseCredentials> | DatabaseCredentials | (() => DatabaseCredentials | Promise<DatabaseCredentials>);
+export type PostgresAdmin =
+  Secret<DatabaseCredentials> | DatabaseCredentials | (() => DatabaseCredentials | Promise<DatabaseCredentials>);
 
 export interface PostgresRotatorOptions {
   /** What a rotation policy calls this rotator; by default that of the strategy. */
@@ -33,14 +34,18 @@ export interface PostgresRotatorSetup {
 /** @throws RotatorOptionsError */
 export function rotatorSetup(defaultName: string, options: PostgresRotatorOptions): PostgresRotatorSetup {
   const name = options.name ?? defaultName;
-  if (typeof name !== 'string' || name === '') throw new RotatorOptionsError(defaultName, '`name` must be a non-empty string.');
+  if (typeof name !== 'string' || name === '')
+    throw new RotatorOptionsError(defaultName, '`name` must be a non-empty string.');
   const target = (connection: PostgresConnection, what: string): PostgresTarget => {
     if (typeof connection !== 'object' || connection === null || !connection.database) {
       throw new RotatorOptionsError(name, `\`${what}\` must be a pg configuration that names a \`database\`.`);
     }
     for (const option of ['user', 'password', 'connectionString']) {
       if (option in connection) {
-        throw new RotatorOptionsError(name, `\`${what}.${option}\` must not be given: this connection logs in as several roles. State host, port and database.`);
+        throw new RotatorOptionsError(
+          name,
+          `\`${what}.${option}\` must not be given: this connection logs in as several roles. State host, port and database.`,
+        );
       }
     }
     return new PostgresTarget(connection);
@@ -68,7 +73,10 @@ export function checkRoleName(rotator: string, option: string, role: unknown): v
   }
   // PostgreSQL reserves both (CREATE ROLE: "role name is reserved").
   if (role.startsWith('pg_') || role === 'public' || role === 'none') {
-    throw new RotatorOptionsError(rotator, `\`${option}\` gives the role name ${JSON.stringify(role)}, which PostgreSQL reserves.`);
+    throw new RotatorOptionsError(
+      rotator,
+      `\`${option}\` gives the role name ${JSON.stringify(role)}, which PostgreSQL reserves.`,
+    );
   }
 }
 

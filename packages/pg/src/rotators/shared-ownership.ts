@@ -1,6 +1,6 @@
-import pg from 'pg';
-import { attributeFact, differenceOf, membershipFact, settingFact, statementsFor, type RoleFact } from './role-facts.js';
+import { differenceOf, membershipFact, settingFact, statementsFor, type RoleFact } from './role-facts.js';
 import type { RoleProfile, RoleProfiles } from './role-profile.js';
+import { identifier, literal } from './sql-quoting.js';
 
 /*
  * The scheme under alternating users: the roles of the ring log in, and every session of theirs runs as one owner role, which never logs in
@@ -11,7 +11,13 @@ import type { RoleProfile, RoleProfiles } from './role-profile.js';
 function ringFacts(ownerRole: string, serverVersion: number): RoleFact[] {
   const options = serverVersion >= 160_000;
   return [
-    membershipFact({ role: ownerRole, admin: false, inherit: options ? true : null, set: options ? true : null, grantors: [] }),
+    membershipFact({
+      role: ownerRole,
+      admin: false,
+      inherit: options ? true : null,
+      set: options ? true : null,
+      grantors: [],
+    }),
     settingFact({ database: null, name: 'role', value: ownerRole }),
   ];
 }
@@ -21,9 +27,13 @@ const isRoleSetting = (fact: RoleFact): boolean => fact.label === 'setting role'
 /** What the pending role must have: the ring's own facts, and whatever the current role has. */
 export function expectedFacts(ownerRole: string, serverVersion: number, current: RoleProfile | undefined): RoleFact[] {
   const ring = ringFacts(ownerRole, serverVersion);
-  const inOwner = new Set(current?.memberships.filter((membership) => membership.role === ownerRole).map((own) => membershipFact(own).key));
+  const inOwner = new Set(
+    current?.memberships.filter((membership) => membership.role === ownerRole).map((own) => membershipFact(own).key),
+  );
   // Policies and user mappings go by the role a session runs as, which is the owner.
-  const copied = (current?.facts ?? []).filter((fact) => fact.grant !== undefined && !inOwner.has(fact.key) && !isRoleSetting(fact));
+  const copied = (current?.facts ?? []).filter(
+    (fact) => fact.grant !== undefined && !inOwner.has(fact.key) && !isRoleSetting(fact),
+  );
   return [...ring, ...copied];
 }
 
@@ -33,7 +43,7 @@ export function expectedFacts(ownerRole: string, serverVersion: number, current:
  */
 export function ownerFacts(ownerRole: string, current: RoleProfile | undefined): RoleFact[] {
   if (current === undefined || current.runsAs === ownerRole) return [];
-  return current.facts.filter((fact) => !fact.logInOnly && fact.grant?.head !== `GRANT ${pg.escapeIdentifier(ownerRole)} TO `);
+  return current.facts.filter((fact) => !fact.logInOnly && fact.grant?.head !== `GRANT ${identifier(ownerRole)} TO `);
 }
 
 /** Statements that make a role the owner's equal in what the owner owns, and give the owner what belongs to the role. */
@@ -42,30 +52,47 @@ export function handOver(from: RoleProfile, ownerRole: string, serverVersion: nu
   const membership = from.memberships.some((own) => own.role === ownerRole)
     ? []
     : statementsFor(from.name, { missing: ringFacts(ownerRole, serverVersion).slice(0, 1), surplus: [] });
-  return [...membership, `REASSIGN OWNED BY ${pg.escapeIdentifier(from.name)} TO ${pg.escapeIdentifier(ownerRole)}`];
+  return [...membership, `REASSIGN OWNED BY ${identifier(from.name)} TO ${identifier(ownerRole)}`];
 }
 
 /** One line for each way in which `pending` (as read) would serve worse than `current`, or than the scheme demands. */
-export function mismatches(profiles: RoleProfiles, pendingRole: string, ownerRole: string, currentRole: string | undefined): string[] {
+export function mismatches(
+  profiles: RoleProfiles,
+  pendingRole: string,
+  ownerRole: string,
+  currentRole: string | undefined,
+): string[] {
   const pending = profiles.of(pendingRole);
   const owner = profiles.of(ownerRole);
   const current = currentRole === undefined ? undefined : profiles.of(currentRole);
   if (pending === undefined) return [`role ${pendingRole} does not exist`];
   if (owner === undefined) return [`the owner role ${ownerRole} does not exist`];
   const found: string[] = [];
-  if (profiles.currentUser !== ownerRole) found.push(`its sessions run as ${profiles.currentUser} instead of ${ownerRole}`);
+  if (profiles.currentUser !== ownerRole)
+    found.push(`its sessions run as ${profiles.currentUser} instead of ${ownerRole}`);
   const { missing, surplus } = differenceOf(expectedFacts(ownerRole, profiles.serverVersion, current), pending.facts);
   found.push(...missing.map((fact) => `it lacks ${fact.label}`));
-  // Without a current role there is nothing to have more than.
-  if (current !== undefined) {
-    found.push(...surplus.filter((fact) => fact.grant !== undefined).map((fact) => `beyond ${current.name} it has ${fact.label}`));
+  // Without a current role there is nothing to have more than, and the owner must have what an application begins with.
+  if (current === undefined) {
+    if (!owner.equipped)
+      found.push(`${ownerRole} may not connect to ${profiles.database} or not create in it and in its schema public`);
+  } else {
+    found.push(
+      ...surplus
+        .filter((fact) => fact.grant !== undefined)
+        .map((fact) => `beyond ${current.name} it has ${fact.label}`),
+    );
   }
   const lacking = differenceOf(ownerFacts(ownerRole, current), owner.facts).missing;
-  found.push(...lacking.map((fact) => `${ownerRole}, which its sessions run as, lacks ${fact.label} of ${currentRole ?? ''}`));
+  found.push(
+    ...lacking.map((fact) => `${ownerRole}, which its sessions run as, lacks ${fact.label} of ${currentRole ?? ''}`),
+  );
   for (const role of new Set([current, pending])) {
     if (role === undefined) continue;
     if (role.ownedHere > 0) {
-      found.push(`${role.name} itself owns ${role.ownedHere} object(s) that should belong to ${ownerRole}, such as ${role.ownedExamples.join(', ')}`);
+      found.push(
+        `${role.name} itself owns ${role.ownedHere} object(s) that should belong to ${ownerRole}, such as ${role.ownedExamples.join(', ')}`,
+      );
     }
     if (role.elsewhere.length > 0) {
       found.push(
@@ -92,7 +119,7 @@ export function applyStatements(options: {
   const revocable = current === undefined ? [] : difference.surplus;
   return [
     // VALID UNTIL limits a password rather than a role: this password is new.
-    `ALTER ROLE ${pg.escapeIdentifier(pendingRole)} LOGIN PASSWORD ${pg.escapeLiteral(verifier)} VALID UNTIL 'infinity'`,
+    `ALTER ROLE ${identifier(pendingRole)} LOGIN PASSWORD ${literal(verifier)} VALID UNTIL 'infinity'`,
     ...statementsFor(pendingRole, { missing: difference.missing, surplus: revocable }),
     ...statementsFor(ownerRole, { missing: ownerLacks, surplus: [] }),
   ];
@@ -102,7 +129,7 @@ export function applyStatements(options: {
 export function groundworkStatements(profiles: RoleProfiles, roles: readonly string[], ownerRole: string): string[] {
   return roles.flatMap((role) => {
     const profile = profiles.of(role);
-    const name = pg.escapeIdentifier(role);
+    const name = identifier(role);
     const create = profile === undefined ? [`CREATE ROLE ${name} ${role === ownerRole ? 'NOLOGIN' : 'LOGIN'}`] : [];
     if (profiles.askedBySuperuser || profile?.reachable) return create;
     // PostgreSQL 16 gives the creator of a role ADMIN OPTION alone: what it needs to act for the role it grants itself.
@@ -112,10 +139,11 @@ export function groundworkStatements(profiles: RoleProfiles, roles: readonly str
 }
 
 /** What an application needs on an empty database: to connect, and to create schemas and what goes into `public`. */
-export function equipOwnerStatements(database: string, ownerRole: string, hasPublicSchema: boolean): string[] {
-  const owner = pg.escapeIdentifier(ownerRole);
+export function equipOwnerStatements(profiles: RoleProfiles, ownerRole: string): string[] {
+  if (profiles.of(ownerRole)?.equipped) return [];
+  const owner = identifier(ownerRole);
   return [
-    `GRANT CONNECT, CREATE, TEMPORARY ON DATABASE ${pg.escapeIdentifier(database)} TO ${owner}`,
-    ...(hasPublicSchema ? [`GRANT USAGE, CREATE ON SCHEMA public TO ${owner}`] : []),
+    `GRANT CONNECT, CREATE, TEMPORARY ON DATABASE ${identifier(profiles.database)} TO ${owner}`,
+    ...(profiles.hasPublicSchema ? [`GRANT USAGE, CREATE ON SCHEMA public TO ${owner}`] : []),
   ];
 }

@@ -1,0 +1,14 @@
+export {
+  postgresAlternatingUsers,
+  type NamedRotator,
+  type PostgresAlternatingUsersOptions,
+} from './alternating-users.js';
+export { postgresSingleUser, type PostgresSingleUserOptions } from './single-user.js';
+export {
+  PostgresTargetError,
+  RoleMismatchError,
+  RotatorOptionsError,
+  type PostgresTargetErrorCode,
+} from './postgres-target-errors.js';
+export type { PostgresConnection } from './postgres-target.js';
+export type { PostgresAdmin, PostgresProbe, PostgresRotatorOptions } from './rotator-options.js';

@@ -1,0 +1,78 @@
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { RotationFailedError, SecretsManager } from '@nestjs-secrets/core';
+import { DataSource } from 'typeorm';
+import { CrashPoints } from './crash-points.js';
+import { crashAroundServerCalls, crashingRotator, crashingStore } from './crashing-parts.js';
+import { type AppPlace, CREDENTIALS, LEDGER, partsAt, POOL_SIZE, RotatingApp } from './rotating-app.js';
+
+/**
+ * What the process is doing when it is killed: making the very first version, rotating under load until the old version is retired, or taking
+ * a rotation back whose `verify` failed.
+ */
+export type CrashScenario = 'bootstrap' | 'rotation' | 'undo';
+
+/** The child's one argument, in JSON. Without `crashAt` it prints the names of all crash points it came by, in JSON. */
+export interface CrashOrder {
+  readonly place: AppPlace;
+  readonly scenario: CrashScenario;
+  readonly crashAt?: string;
+}
+
+/** In the place's folder: the last ledger value whose put was acknowledged. */
+export const ACKNOWLEDGED_FILE = 'acknowledged.json';
+
+/** Works until `stop`, and then resolves; whatever fails ends the process, so that no failure goes unseen. */
+function keepBusy(app: INestApplicationContext, folder: string): { stop(): Promise<void> } {
+  const [dataSource, manager] = [app.get(DataSource), app.get(SecretsManager)];
+  let isBusy = true;
+  const query = async (): Promise<void> => {
+    while (isBusy) await dataSource.query('SELECT pg_sleep(0.002)');
+  };
+  const put = async (): Promise<void> => {
+    for (let entry = 1; isBusy; entry += 1) {
+      await manager.putSecretValue(LEDGER, entry);
+      writeFileSync(path.join(folder, ACKNOWLEDGED_FILE), JSON.stringify(entry));
+    }
+  };
+  const work = Promise.all([put(), ...Array.from({ length: POOL_SIZE }, query)]);
+  return {
+    async stop() {
+      isBusy = false;
+      await work;
+    },
+  };
+}
+
+async function rotate(app: INestApplicationContext, scenario: CrashScenario): Promise<void> {
+  try {
+    await app.get(SecretsManager).rotateSecret(CREDENTIALS, { until: 'retired' });
+  } catch (error) {
+    if (scenario !== 'undo' || !(error instanceof RotationFailedError)) throw error;
+  }
+}
+
+async function run({ place, scenario, crashAt }: CrashOrder): Promise<readonly string[]> {
+  const points = new CrashPoints(crashAt);
+  crashAroundServerCalls(points);
+  const { store, keys, rotator } = partsAt(place);
+  let verifyFails = false;
+  const parts = { keys, store: crashingStore(store, points), rotator: crashingRotator(rotator, points, () => verifyFails) };
+  if (scenario === 'bootstrap') points.arm();
+  const app = await NestFactory.createApplicationContext(RotatingApp.with(place, parts), { logger: false, abortOnError: false });
+  if (scenario !== 'bootstrap') {
+    const load = keepBusy(app, place.folder);
+    verifyFails = scenario === 'undo';
+    if (scenario === 'rotation') points.arm();
+    await rotate(app, scenario);
+    await load.stop();
+  }
+  const passed = [...points.passed];
+  await app.close();
+  return passed;
+}
+
+const order: CrashOrder = JSON.parse(process.argv[2] ?? '');
+void run(order).then((passed) => process.stdout.write(JSON.stringify(passed)));

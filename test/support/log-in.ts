@@ -1,0 +1,22 @@
+import type { DatabaseCredentials } from '@nestjs-secrets/core';
+import pg from 'pg';
+
+/** Who the server says one is after a real log-in; undefined when it refuses these credentials. */
+export async function logIn(
+  server: { readonly host: string; readonly port: number; readonly database: string },
+  { username, password }: DatabaseCredentials,
+): Promise<string | undefined> {
+  const { host, port, database } = server;
+  const client = new pg.Client({ host, port, database, user: username, password });
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ session_user: string }>('SELECT session_user');
+    return rows[0]?.session_user;
+  } catch (error) {
+    // 28P01 invalid_password, 28000 invalid_authorization_specification; anything else proves nothing.
+    if (error instanceof Error && 'code' in error && (error.code === '28P01' || error.code === '28000')) return undefined;
+    throw error;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
