@@ -89,20 +89,12 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
       this.#again = true;
       return this.#refreshing;
     }
-    this.#refreshing = this.#refresh().finally(() => {
-      this.#refreshing = undefined;
-    });
+    this.#refreshing = this.#refresh();
     return this.#refreshing;
   }
 
   async candidates(): Promise<readonly SecretVersion<T>[]> {
-    const { source } = this.parts;
-    let snapshots: readonly SecretSnapshot[];
-    try {
-      snapshots = await source.candidates(this.name);
-    } catch (error) {
-      throw unavailable(this.name, source.name, error);
-    }
+    const snapshots = await this.#ask((source) => source.candidates(this.name));
     return Promise.all(
       snapshots.map(async (snapshot) => {
         const { versionId, value } = await toHeld<T>(this.parts, snapshot);
@@ -142,16 +134,29 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   }
 
   async #refresh(): Promise<void> {
-    do {
-      this.#again = false;
-      let snapshot: SecretSnapshot;
-      try {
-        snapshot = await this.parts.source.fetch(this.name);
-      } catch (error) {
-        throw unavailable(this.name, this.parts.source.name, error);
-      }
-      if (snapshot.promotion > this.#held.promotion && !this.#closed) this.#move(await toHeld<T>(this.parts, snapshot), snapshot.rolledBack);
-    } while (this.#again && !this.#closed);
+    try {
+      do {
+        this.#again = false;
+        const snapshot = await this.#ask((source) => source.fetch(this.name));
+        if (snapshot.promotion > this.#held.promotion && !this.#closed) this.#move(await toHeld<T>(this.parts, snapshot), snapshot.rolledBack);
+      } while (this.#again && !this.#closed);
+    } finally {
+      // In the same turn as the last look at `#again`, so that no call can join a refresh that looks no more.
+      this.#refreshing = undefined;
+    }
+  }
+
+  async #ask<R>(question: (source: SecretSource) => Promise<R>): Promise<R> {
+    const { source } = this.parts;
+    try {
+      return await question(source);
+    } catch (error) {
+      throw new SecretUnavailableError(
+        this.name,
+        `The ${source.name} did not deliver ${this.name}; the last good value stays in use. See the cause.`,
+        error,
+      );
+    }
   }
 
   #move(next: HeldVersion<T>, rolledBack: boolean): void {
@@ -171,8 +176,4 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
 async function toHeld<T>({ definitions }: SecretHandleParts, snapshot: SecretSnapshot): Promise<HeldVersion<T>> {
   const { versionId, promotion, expiresAt } = snapshot;
   return { versionId, promotion, expiresAt, value: (await definitions.check(snapshot.name, snapshot.value)) as T };
-}
-
-function unavailable(name: string, sourceName: string, cause: unknown): SecretUnavailableError {
-  return new SecretUnavailableError(name, `The ${sourceName} did not deliver ${name}; the last good value stays in use. See the cause.`, cause);
 }

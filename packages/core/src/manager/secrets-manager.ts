@@ -115,7 +115,7 @@ export class SecretsManager {
 
   /**
    * The value of a version: the current one unless `versionId` or `stage` says otherwise. What is returned prints without its value.
-   * @throws VersionNotFoundError, CorruptRecordError, KeyMismatchError
+   * @throws VersionNotFoundError, CorruptRecordError
    */
   async getSecretValue<T = unknown>(name: string, selector: VersionSelector = {}): Promise<SecretVersion<T>> {
     const version = select(await this.parts.versions.get(checkSecretName(name)), selector);

@@ -1,5 +1,5 @@
 import type { Clock } from '../foundation/clock.js';
-import { CorruptRecordError, SecretNotFoundError, StoreContentionError } from '../foundation/errors.js';
+import { CorruptRecordError, isSecretsError, SecretNotFoundError, StoreContentionError } from '../foundation/errors.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
@@ -140,7 +140,7 @@ export class VersionStore {
 
   /**
    * The value of a version, frozen.
-   * @throws CorruptRecordError, KeyMismatchError when the envelope does not open
+   * @throws CorruptRecordError when the envelope does not open, or not as what it stands for
    */
   async openValue(name: string, versionId: string): Promise<unknown> {
     const plaintext = await this.openEncoded(name, versionId);
@@ -155,7 +155,13 @@ export class VersionStore {
   async openEncoded(name: string, versionId: string): Promise<Buffer> {
     const entry = await this.store.get(valueKey(name, versionId));
     if (entry === undefined) throw new CorruptRecordError(`Version ${versionId} of ${name}`, 'its value is missing', name);
-    return this.#opened().open({ secretName: name, versionId }, entry.value);
+    try {
+      return await this.#opened().open({ secretName: name, versionId }, entry.value);
+    } catch (error) {
+      // The keys have opened this store, so what does not open under them is not what was put here.
+      if (!isSecretsError(error, 'KEY_MISMATCH') && !isSecretsError(error, 'RECORD_CORRUPT')) throw error;
+      throw new CorruptRecordError(`Version ${versionId} of ${name}`, error.message, name);
+    }
   }
 
   /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */

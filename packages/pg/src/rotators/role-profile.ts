@@ -148,7 +148,7 @@ function grantFact({ head, tail, revoke_head, revoke_tail, label }: RawGrant): R
 }
 
 /** The options of a membership came with PostgreSQL 16: read through JSON, they are null before. */
-function rolesQuery(names: readonly string[]): string {
+export function rolesQuery(names: readonly string[]): string {
   const list = names.map((name) => `${literal(name)}::name`).join(', ');
   return `
 SELECT current_setting('server_version_num')::int AS version, current_user::text AS current_user,

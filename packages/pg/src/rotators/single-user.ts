@@ -86,7 +86,7 @@ class SingleUser implements NamedRotator {
       // The time is read after the commit, in the same round trip: a log-in with the old password began before it. One with the new
       // password follows a refusal that needed the commit and two more round trips, and so began after it.
       const after = (await session.run(['BEGIN', altering(pending.username, verifier), 'COMMIT', SERVER_CLOCK])).at(-1);
-      await context.record({ ...context.notes, alteredAfter: microsOf(before), alteredAt: microsOf(after) });
+      await context.record({ alteredAt: microsOf(after) });
     });
   }
 
@@ -182,7 +182,7 @@ class SingleUser implements NamedRotator {
   ): Promise<string[]> {
     if (context.current !== undefined) return [];
     const known = (await session.run([`SELECT FROM pg_roles WHERE rolname = ${literal(username)}`])).at(-1)?.rowCount;
-    return known === 0 ? [`CREATE ROLE ${identifier(username)} NOLOGIN`] : [];
+    return known === 0 ? [`CREATE ROLE ${identifier(username)} LOGIN`] : [`ALTER ROLE ${identifier(username)} LOGIN`];
   }
 
   private alive(credentials: DatabaseCredentials): PostgresTargetError {
@@ -194,7 +194,8 @@ class SingleUser implements NamedRotator {
 }
 
 function altering(username: string, verifier: string): string {
-  return `ALTER ROLE ${identifier(username)} LOGIN PASSWORD ${literal(verifier)}`;
+  // Nothing but the password: more than that a role may not change about itself.
+  return `ALTER ROLE ${identifier(username)} PASSWORD ${literal(verifier)}`;
 }
 
 function microsOf(result: pg.QueryResult<{ micros: string }> | undefined): string {
