@@ -40,11 +40,9 @@ describe('docs/envelope.md', () => {
     expect(stdout.toString('base64')).toBe(plaintext);
   });
 
-  it('opens none by hand in another place', async () => {
-    const [{ envelope = '', versionId = '' } = {}] = golden.vectors;
-    await expect(
-      run(process.execPath, [script, keyFile, golden.storeId, 'Other', versionId, envelope]),
-    ).rejects.toThrow('unable to authenticate');
+  it.each(golden.vectors.slice(0, 1))('opens none by hand in another place', async ({ versionId, envelope }) => {
+    const opening = run(process.execPath, [script, keyFile, golden.storeId, 'Other', versionId, envelope]);
+    await expect(opening).rejects.toThrow('unable to authenticate');
   });
 
   it('states the size of an envelope under a local key file', async () => {

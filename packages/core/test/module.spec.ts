@@ -14,6 +14,7 @@ import {
   ephemeralKeys,
   getSecretToken,
   memoryStore,
+  type CreateContext,
   type Secret,
   type SecretChange,
   type SecretRotator,
@@ -38,7 +39,7 @@ class Mailer {
 @Rotator('counter')
 @Injectable()
 class CounterRotator implements SecretRotator<SmtpLogin> {
-  create(context: { current: { value: SmtpLogin } | undefined }): SmtpLogin {
+  create(context: CreateContext<SmtpLogin>): SmtpLogin {
     return { user: 'mailer', pass: `${context.current?.value.pass ?? 'none'}+` };
   }
   apply(): void {}

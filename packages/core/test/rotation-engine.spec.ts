@@ -133,7 +133,11 @@ describe.each([
 
   it('stops at shutdown and goes on with the same pending version after the next start', async () => {
     const world = await startRotating(ring);
-    world.rotator.hook = (step, side) => (step === 'verify' && side === 'before' ? world.runtime.stopRotating() && Promise.reject(new Error('aborted')) : undefined);
+    world.rotator.hook = (step, side) => {
+      if (step !== 'verify' || side !== 'before') return;
+      void world.runtime.stopRotating();
+      throw new Error('aborted');
+    };
     await expect(world.manager.rotateSecret('Db')).rejects.toMatchObject({ code: 'ROTATION_STOPPED' });
     const pending = await world.manager.getSecretValue('Db', { stage: 'pending' });
     world.rotator.hook = () => undefined;

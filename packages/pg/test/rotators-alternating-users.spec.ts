@@ -3,7 +3,7 @@ import { isSecretsError, type DatabaseCredentials } from '@nestjs-secrets/core';
 import { freePort, startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import {
   postgresAlternatingUsers,
-  type NamedRotator,
+  type PostgresRotator,
   type PostgresAlternatingUsersOptions,
 } from '../src/rotators/index.js';
 import { connectAs, HandRotation, queryAs, sqlStateOf, version, type Version } from './rotators-fixture.js';
@@ -22,7 +22,7 @@ beforeEach(() => {
   base = `app${serial}`;
 });
 
-function rotatorFor(options: Partial<PostgresAlternatingUsersOptions> = {}): NamedRotator {
+function rotatorFor(options: Partial<PostgresAlternatingUsersOptions> = {}): PostgresRotator {
   const { host, port, database } = server;
   return postgresAlternatingUsers({
     connection: { host, port, database },
@@ -33,11 +33,11 @@ function rotatorFor(options: Partial<PostgresAlternatingUsersOptions> = {}): Nam
 }
 
 /** The first version, on an empty target. */
-async function firstVersion(rotator: NamedRotator): Promise<Version> {
+async function firstVersion(rotator: PostgresRotator): Promise<Version> {
   return new HandRotation(rotator, undefined).upToPromotion();
 }
 
-async function rotated(rotator: NamedRotator, current: Version): Promise<{ next: Version; rotation: HandRotation }> {
+async function rotated(rotator: PostgresRotator, current: Version): Promise<{ next: Version; rotation: HandRotation }> {
   const rotation = new HandRotation(rotator, current);
   return { next: await rotation.upToPromotion(), rotation };
 }

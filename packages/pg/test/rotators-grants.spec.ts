@@ -3,7 +3,7 @@ import type { DatabaseCredentials } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import {
   postgresAlternatingUsers,
-  type NamedRotator,
+  type PostgresRotator,
   type PostgresAlternatingUsersOptions,
 } from '../src/rotators/index.js';
 import { connectAs, HandRotation, queryAs, sqlStateOf, version, type Version } from './rotators-fixture.js';
@@ -22,7 +22,7 @@ beforeEach(() => {
   base = `g${serial}`;
 });
 
-function rotatorFor(options: Partial<PostgresAlternatingUsersOptions> = {}): NamedRotator {
+function rotatorFor(options: Partial<PostgresAlternatingUsersOptions> = {}): PostgresRotator {
   const { host, port, database } = server;
   return postgresAlternatingUsers({
     connection: { host, port, database },
@@ -36,7 +36,7 @@ async function admin(...statements: string[]): Promise<void> {
   for (const statement of statements) await server.query(statement);
 }
 
-async function rotate(rotator: NamedRotator, current?: Version): Promise<Version> {
+async function rotate(rotator: PostgresRotator, current?: Version): Promise<Version> {
   const rotation = new HandRotation(rotator, current);
   const next = await rotation.upToPromotion();
   if (current !== undefined) await rotation.retire();

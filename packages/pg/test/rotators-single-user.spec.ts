@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { DatabaseCredentials } from '@nestjs-secrets/core';
 import { freePort, startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
-import { postgresSingleUser, type NamedRotator, type PostgresSingleUserOptions } from '../src/rotators/index.js';
+import { postgresSingleUser, type PostgresRotator, type PostgresSingleUserOptions } from '../src/rotators/index.js';
 import { connectAs, HandRotation, queryAs, sqlStateOf, version, type Version } from './rotators-fixture.js';
 
 let server: PostgresServer;
@@ -17,7 +17,7 @@ beforeEach(() => {
   username = `Single "${serial}" o'user`;
 });
 
-function rotatorFor(options: Partial<PostgresSingleUserOptions> = {}): NamedRotator {
+function rotatorFor(options: Partial<PostgresSingleUserOptions> = {}): PostgresRotator {
   const { host, port, database } = server;
   return postgresSingleUser({ connection: { host, port, database }, ...options });
 }

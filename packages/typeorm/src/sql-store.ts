@@ -4,6 +4,7 @@ import {
   checkList,
   HintListeners,
   isSecretsError,
+  redactError,
   StoreClosedError,
   StoreUnavailableError,
   systemClock,
@@ -231,7 +232,8 @@ class SqlStore implements StoreDriver {
       return await this.#track(question());
     } catch (error) {
       if (isSecretsError(error)) throw error;
-      const bare = bareError(error);
+      // What else database errors carry (parameters, rows, details) may hold stored values.
+      const bare = redactError(error, []);
       throw new StoreUnavailableError(this.name, this.backend.explain(bare), bare);
     }
   }
@@ -254,13 +256,4 @@ class SqlStore implements StoreDriver {
 function endOfPrefix(prefix: string): string {
   if (prefix === '') return '\u007f';
   return prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
-}
-
-/** Name, message and code alone: what else database errors carry (parameters, rows, details) may hold stored values. */
-function bareError(error: unknown): Error & { readonly code?: unknown } {
-  if (!(error instanceof Error)) return new Error('an error of an unknown kind');
-  const code = 'code' in error ? error.code : undefined;
-  const bare = Object.assign(new Error(error.message || String(code)), { code });
-  bare.name = error.name;
-  return bare;
 }

@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import { StoreUnavailableError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
 import type { DataSource, DataSourceOptions } from 'typeorm';
 import { judgeBatch } from './commit-batch.js';
@@ -73,15 +73,15 @@ export class SqliteBackend implements SqlBackend {
   }
 
   get(key: string): Promise<StoreEntry | undefined> {
-    return patiently(() => this.#open.get.get(key) as StoreEntry | undefined);
+    return readPatiently(() => this.#open.get.get(key) as StoreEntry | undefined);
   }
 
   list({ from, after, until, limit }: KeyRange): Promise<StoreEntry[]> {
-    return patiently(() => this.#open.list.all(from, after, until, limit) as StoreEntry[]);
+    return readPatiently(() => this.#open.list.all(from, after, until, limit) as StoreEntry[]);
   }
 
   revision(): Promise<number> {
-    return patiently(() => this.#revisionOf(STORE_ROW));
+    return readPatiently(() => this.#revisionOf(STORE_ROW));
   }
 
   transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
@@ -200,6 +200,12 @@ function prepareStatements(connection: SqliteConnection, table: string) {
   };
 }
 
+/** Leaves the event loop a turn before each read: SQLite reads within the call, and a long run of reads must not hold up everything else. */
+async function readPatiently<R>(read: () => R): Promise<R> {
+  await nextTurn();
+  return patiently(read);
+}
+
 /** Does `work` again for as long as another process has the file locked, up to the limit. */
 async function patiently<R>(work: () => R | Promise<R>): Promise<R> {
   const deadline = Date.now() + BUSY_LIMIT_MS;
@@ -214,5 +220,6 @@ async function patiently<R>(work: () => R | Promise<R>): Promise<R> {
 }
 
 function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && /^SQLITE_(BUSY|LOCKED)/.test(String(error.code));
+  const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
+  return /^SQLITE_(BUSY|LOCKED)/.test(code);
 }

@@ -14,7 +14,7 @@ import { type AppPlace, CREDENTIALS, LEDGER, partsAt, POOL_SIZE, RotatingApp } f
  */
 export type CrashScenario = 'bootstrap' | 'rotation' | 'undo';
 
-/** The child's one argument, in JSON. Without `crashAt` it prints the names of all crash points it came by, in JSON. */
+/** The child's one argument, in JSON. Without `crashAt` it prints the names of all crash points it passed, in JSON. */
 export interface CrashOrder {
   readonly place: AppPlace;
   readonly scenario: CrashScenario;
@@ -24,21 +24,31 @@ export interface CrashOrder {
 /** In the place's folder: the last ledger value whose put was acknowledged. */
 export const ACKNOWLEDGED_FILE = 'acknowledged.json';
 
-/** Works until `stop`, and then resolves; whatever fails ends the process, so that no failure goes unseen. */
-function keepBusy(app: INestApplicationContext, folder: string): { stop(): Promise<void> } {
+interface Load {
+  /** Resolves once the pool has all its connections, so that those opened later are replacements, and a first put was acknowledged. */
+  readonly warm: Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+/** Works until `stop`; whatever fails ends the process, so that no failure goes unseen. */
+function keepBusy(app: INestApplicationContext, folder: string): Load {
   const [dataSource, manager] = [app.get(DataSource), app.get(SecretsManager)];
   let isBusy = true;
   const query = async (): Promise<void> => {
     while (isBusy) await dataSource.query('SELECT pg_sleep(0.002)');
   };
-  const put = async (): Promise<void> => {
-    for (let entry = 1; isBusy; entry += 1) {
-      await manager.putSecretValue(LEDGER, entry);
-      writeFileSync(path.join(folder, ACKNOWLEDGED_FILE), JSON.stringify(entry));
-    }
+  const put = async (entry: number): Promise<void> => {
+    await manager.putSecretValue(LEDGER, entry);
+    writeFileSync(path.join(folder, ACKNOWLEDGED_FILE), JSON.stringify(entry));
   };
-  const work = Promise.all([put(), ...Array.from({ length: POOL_SIZE }, query)]);
+  const keepPutting = async (): Promise<void> => {
+    for (let entry = 2; isBusy; entry += 1) await put(entry);
+  };
+  const connections = Array.from({ length: POOL_SIZE }, () => dataSource.query('SELECT pg_sleep(0.05)'));
+  const warm = Promise.all([put(1), ...connections]);
+  const work = warm.then(() => Promise.all([keepPutting(), ...Array.from({ length: POOL_SIZE }, query)]));
   return {
+    warm,
     async stop() {
       isBusy = false;
       await work;
@@ -64,6 +74,7 @@ async function run({ place, scenario, crashAt }: CrashOrder): Promise<readonly s
   const app = await NestFactory.createApplicationContext(RotatingApp.with(place, parts), { logger: false, abortOnError: false });
   if (scenario !== 'bootstrap') {
     const load = keepBusy(app, place.folder);
+    await load.warm;
     verifyFails = scenario === 'undo';
     if (scenario === 'rotation') points.arm();
     await rotate(app, scenario);

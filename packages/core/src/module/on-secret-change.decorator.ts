@@ -13,7 +13,7 @@ type ChangeListener = (change: SecretChange<never>) => unknown;
  */
 export function OnSecretChange(
   secret: string | SecretDefinition,
-): (target: object, key: string | symbol, descriptor: TypedPropertyDescriptor<ChangeListener>) => void {
+): <L extends ChangeListener>(target: object, key: string | symbol, descriptor: TypedPropertyDescriptor<L>) => void {
   const name = checkSecretName(typeof secret === 'string' ? secret : secret.name);
   return (_target, _key, descriptor) => {
     if (descriptor.value === undefined) return;

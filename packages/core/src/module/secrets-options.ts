@@ -7,7 +7,7 @@ import type { SecretSource } from '../client/secret-source.js';
 import type { SecretRotator } from '../rotation/secret-rotator.js';
 
 /** A rotator with the name that policies call it by. */
-export type NamedRotator = SecretRotator<never> & { readonly name: string };
+export type NamedRotator = SecretRotator & { readonly name: string };
 
 /** What `SecretsModule.forRoot` takes: `store` and `keys`, or a `source` in place of both. */
 export interface SecretsModuleOptions {

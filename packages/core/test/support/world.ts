@@ -134,7 +134,7 @@ export function holdOn(secret: Secret, ...versionIds: string[]): { release(): vo
 }
 
 export function named(rotator: TargetRotator): NamedRotator {
-  return rotator as unknown as NamedRotator;
+  return rotator;
 }
 
 /** The next event of a type. */

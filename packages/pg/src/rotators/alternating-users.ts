@@ -11,7 +11,7 @@ import type {
 import { proveUsable } from './new-credential.js';
 import { disableRole, proveDead, sessionsOf } from './old-credential.js';
 import { PostgresTargetError, RoleMismatchError, RotatorOptionsError } from './postgres-target-errors.js';
-import { readRoleProfiles, type RoleProfile } from './role-profile.js';
+import { glanceAtRole, readRoleProfiles, type RoleProfile } from './role-profile.js';
 import {
   adminCredentials,
   checkRoleName,
@@ -46,8 +46,8 @@ export interface PostgresAlternatingUsersOptions extends PostgresRotatorOptions 
   readonly prepare?: (client: pg.ClientBase, ownerRole: string) => Promise<void>;
 }
 
-/** A rotator with the name under which a rotation policy asks for it. */
-export interface NamedRotator extends SecretRotator<DatabaseCredentials> {
+/** A rotator of PostgreSQL roles, with the name under which a rotation policy asks for it. */
+export interface PostgresRotator extends SecretRotator<DatabaseCredentials> {
   readonly name: string;
 }
 
@@ -64,11 +64,11 @@ const LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'";
  *
  * PostgreSQL 14 to 18. @throws RotatorOptionsError; its steps throw `PostgresTargetError`.
  */
-export function postgresAlternatingUsers(options: PostgresAlternatingUsersOptions): NamedRotator {
+export function postgresAlternatingUsers(options: PostgresAlternatingUsersOptions): PostgresRotator {
   return new AlternatingUsers(options);
 }
 
-class AlternatingUsers implements NamedRotator {
+class AlternatingUsers implements PostgresRotator {
   readonly strategy = 'alternating-users';
   readonly name: string;
   private readonly setup: PostgresRotatorSetup;
@@ -125,13 +125,17 @@ class AlternatingUsers implements NamedRotator {
       adminCredentials(this.name, this.options.admin),
     ]);
     await this.setup.primary.session(admin, `preparing role ${username}`, context.signal, async (session) => {
-      const roles = [this.ownerRole, username, ...(currentRole === undefined ? [] : [currentRole])];
-      let profiles = await readRoleProfiles(session, roles, ['BEGIN', LOCK_TIMEOUT]);
+      const roles = [username, ...(currentRole === undefined ? [] : [currentRole])];
+      let profiles = await readRoleProfiles(session, {
+        roles,
+        ownerRole: this.ownerRole,
+        before: ['BEGIN', LOCK_TIMEOUT],
+      });
       const current = currentRole === undefined ? undefined : profiles.of(currentRole);
       this.checkSuitable(current);
       let statements = groundworkStatements(
         profiles,
-        current === undefined ? [this.ownerRole, username] : roles,
+        [this.ownerRole, ...(current === undefined ? [username] : roles)],
         this.ownerRole,
       );
       const handOvers = [current, profiles.of(username)].flatMap((role) =>
@@ -139,7 +143,11 @@ class AlternatingUsers implements NamedRotator {
       );
       if (handOvers.length > 0) {
         // Access lists change with the owner, so they are only compared afterwards.
-        profiles = await readRoleProfiles(session, roles, [...statements, ...handOvers]);
+        profiles = await readRoleProfiles(session, {
+          roles,
+          ownerRole: this.ownerRole,
+          before: [...statements, ...handOvers],
+        });
         statements = [];
       }
       statements.push(
@@ -164,9 +172,14 @@ class AlternatingUsers implements NamedRotator {
   async verify(context: PendingContext<DatabaseCredentials>): Promise<void> {
     const { username } = context.pending.value;
     const currentRole = this.currentBeside(context, username);
-    const roles = [this.ownerRole, username, ...(currentRole === undefined ? [] : [currentRole])];
+    const roles = [username, ...(currentRole === undefined ? [] : [currentRole])];
     await proveUsable(this.setup, context.pending.value, context, async (session) => {
-      const differences = mismatches(await readRoleProfiles(session, roles), username, this.ownerRole, currentRole);
+      const differences = mismatches(
+        await readRoleProfiles(session, { roles, ownerRole: this.ownerRole }),
+        username,
+        this.ownerRole,
+        currentRole,
+      );
       if (differences.length > 0) throw new RoleMismatchError(username, differences);
     });
   }
@@ -185,14 +198,16 @@ class AlternatingUsers implements NamedRotator {
     const { username } = credentials;
     const admin = await adminCredentials(this.name, this.options.admin);
     return this.setup.primary.session(admin, `retiring role ${username}`, signal, async (session) => {
-      const profiles = await readRoleProfiles(session, [username]);
-      const role = profiles.of(username);
-      const disabling =
-        role === undefined
-          ? []
-          : ['BEGIN', ...groundworkStatements(profiles, [username], this.ownerRole), disableRole(username), 'COMMIT'];
+      const glance = await glanceAtRole(session, username);
+      const profiles =
+        glance === 'entangled'
+          ? await readRoleProfiles(session, { roles: [username], ownerRole: this.ownerRole })
+          : undefined;
+      const reaching = profiles === undefined ? [] : groundworkStatements(profiles, [username], this.ownerRole);
+      const disabling = glance === 'absent' ? [] : ['BEGIN', ...reaching, disableRole(username), 'COMMIT'];
       const report = await proveDead(this.setup.primary, session, credentials, sessionsOf(username), signal, disabling);
-      if (role !== undefined && role.ownedHere > 0) {
+      const role = profiles?.of(username);
+      if (profiles !== undefined && role !== undefined && role.ownedHere > 0) {
         // What a role from outside the ring created after `apply`; only now, since its sessions held locks on it.
         await session.run(['BEGIN', LOCK_TIMEOUT, ...handOver(role, this.ownerRole, profiles.serverVersion), 'COMMIT']);
       }

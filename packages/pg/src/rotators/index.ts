@@ -1,6 +1,6 @@
 export {
   postgresAlternatingUsers,
-  type NamedRotator,
+  type PostgresRotator,
   type PostgresAlternatingUsersOptions,
 } from './alternating-users.js';
 export { postgresSingleUser, type PostgresSingleUserOptions } from './single-user.js';

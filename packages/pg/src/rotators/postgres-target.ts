@@ -25,6 +25,9 @@ const QUERY_TIMEOUT_MS = 30_000;
 // CVE-2018-1058: nothing a user put into a schema may stand in for a function or operator that an administrator's session means.
 const SAFE_SEARCH_PATH = 'SET search_path = pg_catalog, pg_temp';
 
+// Compiling a catalog query takes far longer than running it.
+const NO_JIT = 'SET jit = off';
+
 /** One PostgreSQL server, reached by short-lived connections. */
 export class PostgresTarget {
   /** For messages: `orders@db.example:5432`. */
@@ -68,7 +71,7 @@ export class PostgresTarget {
         }
       };
       await translated(client.connect());
-      let prologue = [SAFE_SEARCH_PATH];
+      let prologue = [SAFE_SEARCH_PATH, NO_JIT];
       return await work({
         client,
         run: async (statements) => {

@@ -3,7 +3,7 @@
  * `role` (oid), `head` and `tail` of the granting and `revoke_head`, `revoke_tail` of the revoking statement (null: report only), `label`.
  *
  * Led by `pg_shdepend`, in which PostgreSQL notes every object whose access list, policy or default privileges name a role, so that the cost
- * follows what the roles have rather than what the database holds. `pg_identify_object` gives names ready for use in SQL.
+ * follows what the roles have rather than what the database holds (hence the lateral look-ups by oid). `pg_identify_object` gives names ready for use in SQL.
  */
 export function roleGrantsQuery(roleOids: readonly number[], serverVersion: number): string {
   // Parameters have access lists since PostgreSQL 15.
@@ -22,20 +22,21 @@ WITH dependency AS (
     AND s.refobjid = ANY ('{${roleOids.map(Number).join(',')}}'::oid[])
     AND (s.deptype IN ('a', 'r') OR s.deptype = 'o' AND c.relname IN ('pg_default_acl', 'pg_user_mapping'))
     AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-), catalog (class, oid, keyword, acl) AS (
-  SELECT 'pg_class', oid, CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relacl FROM pg_class WHERE relpersistence <> 't'
-  UNION ALL SELECT 'pg_proc', oid, 'ROUTINE', proacl FROM pg_proc
-  UNION ALL SELECT 'pg_type', oid, 'TYPE', typacl FROM pg_type
-  UNION ALL SELECT 'pg_namespace', oid, 'SCHEMA', nspacl FROM pg_namespace
-  UNION ALL SELECT 'pg_language', oid, 'LANGUAGE', lanacl FROM pg_language
-  UNION ALL SELECT 'pg_largeobject', oid, 'LARGE OBJECT', lomacl FROM pg_largeobject_metadata
-  UNION ALL SELECT 'pg_foreign_data_wrapper', oid, 'FOREIGN DATA WRAPPER', fdwacl FROM pg_foreign_data_wrapper
-  UNION ALL SELECT 'pg_foreign_server', oid, 'FOREIGN SERVER', srvacl FROM pg_foreign_server
-  UNION ALL SELECT 'pg_database', oid, 'DATABASE', datacl FROM pg_database
-  UNION ALL SELECT 'pg_tablespace', oid, 'TABLESPACE', spcacl FROM pg_tablespace
 ), object (role, keyword, identity, attribute, acl) AS (
   SELECT d.role, c.keyword, (pg_identify_object(d.classid, d.objid, 0)).identity, NULL::name, c.acl
-  FROM dependency d JOIN catalog c ON c.class = d.class AND c.oid = d.objid WHERE d.objsubid = 0 AND d.deptype = 'a'
+  FROM dependency d CROSS JOIN LATERAL (
+    SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relacl FROM pg_class WHERE d.class = 'pg_class' AND oid = d.objid AND relpersistence <> 't'
+    UNION ALL SELECT 'ROUTINE', proacl FROM pg_proc WHERE d.class = 'pg_proc' AND oid = d.objid
+    UNION ALL SELECT 'TYPE', typacl FROM pg_type WHERE d.class = 'pg_type' AND oid = d.objid
+    UNION ALL SELECT 'SCHEMA', nspacl FROM pg_namespace WHERE d.class = 'pg_namespace' AND oid = d.objid
+    UNION ALL SELECT 'LANGUAGE', lanacl FROM pg_language WHERE d.class = 'pg_language' AND oid = d.objid
+    UNION ALL SELECT 'LARGE OBJECT', lomacl FROM pg_largeobject_metadata WHERE d.class = 'pg_largeobject' AND oid = d.objid
+    UNION ALL SELECT 'FOREIGN DATA WRAPPER', fdwacl FROM pg_foreign_data_wrapper WHERE d.class = 'pg_foreign_data_wrapper' AND oid = d.objid
+    UNION ALL SELECT 'FOREIGN SERVER', srvacl FROM pg_foreign_server WHERE d.class = 'pg_foreign_server' AND oid = d.objid
+    UNION ALL SELECT 'DATABASE', datacl FROM pg_database WHERE d.class = 'pg_database' AND oid = d.objid
+    UNION ALL SELECT 'TABLESPACE', spcacl FROM pg_tablespace WHERE d.class = 'pg_tablespace' AND oid = d.objid
+  ) c (keyword, acl)
+  WHERE d.objsubid = 0 AND d.deptype = 'a'
   UNION ALL
   SELECT d.role, 'TABLE', (pg_identify_object(d.classid, d.objid, 0)).identity, a.attname, a.attacl
   FROM dependency d JOIN pg_attribute a ON a.attrelid = d.objid AND a.attnum = d.objsubid

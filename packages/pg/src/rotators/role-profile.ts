@@ -65,16 +65,23 @@ interface RawGrant {
   readonly label: string;
 }
 
+export interface RolesToRead {
+  readonly roles: readonly string[];
+  /** What this role was granted is only read where one of the others runs as itself: it is then to be compared with it. */
+  readonly ownerRole: string;
+  /** Statements sent ahead, in the same round trip. */
+  readonly before?: readonly string[];
+}
+
 /**
  * Reads roles from the catalogs any user may read, in one round trip, and in a second one what they were granted, when there is any.
- * Names that no role bears are left out. `before` is sent ahead in the first round trip.
+ * Names that no role bears are left out.
  */
 export async function readRoleProfiles(
   session: TargetSession,
-  names: readonly string[],
-  before: readonly string[] = [],
+  { roles, ownerRole, before = [] }: RolesToRead,
 ): Promise<RoleProfiles> {
-  const answer = (await session.run([...before, rolesQuery(names)])).at(-1)?.rows[0] as {
+  const answer = (await session.run([...before, rolesQuery([...roles, ownerRole])])).at(-1)?.rows[0] as {
     version: number;
     superuser: boolean;
     current_user: string;
@@ -82,7 +89,10 @@ export async function readRoleProfiles(
     has_public: boolean;
     roles: readonly RawRole[];
   };
-  const withGrants = answer.roles.filter((role) => role.granted_here).map((role) => role.oid);
+  const runAsOwner = answer.roles.every((role) => role.name === ownerRole || runsAs(settingsOf(role)) === ownerRole);
+  const withGrants = answer.roles
+    .filter((role) => role.granted_here && !(runAsOwner && role.name === ownerRole))
+    .map((role) => role.oid);
   const grants =
     withGrants.length === 0
       ? []
@@ -98,11 +108,24 @@ export async function readRoleProfiles(
   };
 }
 
+/**
+ * A first look at a role, several times as cheap as its profile: `plain` when it owns nothing here and this session has its privileges, as
+ * roles of a ring in good order do.
+ */
+export async function glanceAtRole(session: TargetSession, role: string): Promise<'absent' | 'plain' | 'entangled'> {
+  const found = (
+    await session.run([
+      `SELECT pg_has_role(r.oid, 'USAGE') AND NOT EXISTS (SELECT FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass
+        AND s.refobjid = r.oid AND s.deptype = 'o') AS plain
+      FROM pg_roles r WHERE r.rolname = ${literal(role)}`,
+    ])
+  ).at(-1)?.rows[0] as { plain: boolean } | undefined;
+  if (found === undefined) return 'absent';
+  return found.plain ? 'plain' : 'entangled';
+}
+
 function profileOf(role: RawRole, grants: readonly RawGrant[]): RoleProfile {
-  const settings: RoleSetting[] = (role.settings ?? []).map(({ database, entry }) => {
-    const equals = entry.indexOf('=');
-    return { database, name: entry.slice(0, equals), value: entry.slice(equals + 1) };
-  });
+  const settings = settingsOf(role);
   const memberships = role.memberships ?? [];
   return {
     name: role.name,
@@ -118,7 +141,7 @@ function profileOf(role: RawRole, grants: readonly RawGrant[]): RoleProfile {
       ...settings.map(settingFact),
       ...grants.filter((grant) => Number(grant.role) === role.oid).map(grantFact),
     ],
-    runsAs: settings.find((setting) => setting.name === 'role' && setting.database === null)?.value,
+    runsAs: runsAs(settings),
     memberships,
     ownedHere: role.owned_here,
     ownedExamples: role.owned ?? [],
@@ -126,6 +149,17 @@ function profileOf(role: RawRole, grants: readonly RawGrant[]): RoleProfile {
     reachable: role.reachable,
     equipped: role.equipped,
   };
+}
+
+function settingsOf(role: RawRole): RoleSetting[] {
+  return (role.settings ?? []).map(({ database, entry }) => {
+    const equals = entry.indexOf('=');
+    return { database, name: entry.slice(0, equals), value: entry.slice(equals + 1) };
+  });
+}
+
+function runsAs(settings: readonly RoleSetting[]): string | undefined {
+  return settings.find((setting) => setting.name === 'role' && setting.database === null)?.value;
 }
 
 const LOG_IN_ATTRIBUTES = new Set(['NOINHERIT', 'REPLICATION']);
@@ -148,7 +182,7 @@ function grantFact({ head, tail, revoke_head, revoke_tail, label }: RawGrant): R
 }
 
 /** The options of a membership came with PostgreSQL 16: read through JSON, they are null before. */
-export function rolesQuery(names: readonly string[]): string {
+function rolesQuery(names: readonly string[]): string {
   const list = names.map((name) => `${literal(name)}::name`).join(', ');
   return `
 SELECT current_setting('server_version_num')::int AS version, current_user::text AS current_user,

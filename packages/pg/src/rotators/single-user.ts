@@ -7,7 +7,7 @@ import type {
   RetireReport,
   RotationNotes,
 } from '@nestjs-secrets/core';
-import type { NamedRotator } from './alternating-users.js';
+import type { PostgresRotator } from './alternating-users.js';
 import { firstThatLogsIn, proveUsable } from './new-credential.js';
 import { disableRole, proveDead, sessionsOf } from './old-credential.js';
 import { PostgresTargetError, RotatorOptionsError } from './postgres-target-errors.js';
@@ -37,14 +37,14 @@ export interface PostgresSingleUserOptions extends PostgresRotatorOptions {
  *
  * PostgreSQL 14 to 18. @throws RotatorOptionsError; its steps throw `PostgresTargetError`.
  */
-export function postgresSingleUser(options: PostgresSingleUserOptions): NamedRotator {
+export function postgresSingleUser(options: PostgresSingleUserOptions): PostgresRotator {
   return new SingleUser(options);
 }
 
 // Microseconds, the resolution of backend_start, as text: JSON numbers of this size are still exact, but only just.
 const SERVER_CLOCK = 'SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS micros';
 
-class SingleUser implements NamedRotator {
+class SingleUser implements PostgresRotator {
   readonly strategy = 'single-user';
   readonly name: string;
   private readonly setup: PostgresRotatorSetup;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { bytes, increment, put, revisionOf, text, VALUE_LIMIT, type Hear, type SeveralDrivers } from './steps.js';
 
 export function sharing(several: SeveralDrivers, hear: Hear): void {
@@ -59,6 +60,8 @@ export function sharing(several: SeveralDrivers, hear: Hear): void {
     };
     const readOn = async (): Promise<void> => {
       while (!reading.signal.aborted) {
+        // A driver may answer without a turn of the event loop, which the writer may need.
+        await nextTurn();
         const entries = await reader.list({ prefix: 'pair/', limit: 100 });
         assert.equal(new Set(entries.map(text)).size, 1, 'all entries of one commit are seen together');
       }

@@ -63,7 +63,8 @@ export async function putAll(driver: StoreDriver, keys: readonly string[]): Prom
 }
 
 export async function keysOf(driver: StoreDriver, prefix: string, after?: string): Promise<string[]> {
-  return (await driver.list({ prefix, after, limit: 1000 })).map((entry) => entry.key);
+  // Copied, since a native driver's array may be of another realm than the test's, which a deep comparison would notice.
+  return Array.from(await driver.list({ prefix, after, limit: 1000 }), (entry) => entry.key);
 }
 
 export async function revisionOf(driver: StoreDriver, key: string): Promise<number> {

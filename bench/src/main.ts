@@ -1,0 +1,64 @@
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { benchEnvelope } from './envelope.js';
+import { benchPool } from './pool.js';
+import { benchRead } from './read.js';
+import type { Row } from './row.js';
+import { benchSoak } from './soak.js';
+import { benchStore } from './store.js';
+
+/** Each benchmark with whether a plain `npm run bench` runs it. */
+const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: Options): Promise<Row[]> }>([
+  ['read', { byDefault: true, run: () => benchRead() }],
+  ['envelope', { byDefault: true, run: () => benchEnvelope() }],
+  ['store', { byDefault: true, run: () => benchStore() }],
+  ['pool', { byDefault: true, run: ({ seconds, rounds }) => benchPool({ seconds, rounds }) }],
+  ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],
+]);
+
+interface Options {
+  readonly rotations: number;
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly strategy: 'alternating-users' | 'single-user' | undefined;
+}
+
+const { values } = parseArgs({
+  options: {
+    json: { type: 'string' },
+    only: { type: 'string' },
+    rotations: { type: 'string', default: '1000' },
+    seconds: { type: 'string', default: '15' },
+    rounds: { type: 'string', default: '3' },
+    strategy: { type: 'string' },
+  },
+});
+
+const chosen = [...BENCHMARKS].filter(([name, { byDefault }]) => (values.only === undefined ? byDefault : values.only === name));
+if (chosen.length === 0) {
+  console.error(`There is no benchmark ${values.only}. There are: ${[...BENCHMARKS.keys()].join(', ')}.`);
+  process.exit(2);
+}
+const options: Options = {
+  rotations: Number(values.rotations),
+  seconds: Number(values.seconds),
+  rounds: Number(values.rounds),
+  strategy: values.strategy === 'single-user' || values.strategy === 'alternating-users' ? values.strategy : undefined,
+};
+
+console.log(`node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}; medians of interleaved rounds\n`);
+const rows: Row[] = [];
+for (const [name, benchmark] of chosen) {
+  console.log(`${name} …`);
+  for (const row of await benchmark.run(options)) {
+    rows.push(row);
+    console.log(`  ${row.name.padEnd(58)} ${figure(row.value)} against ${figure(row.baseline)} ${row.unit.padEnd(6)} ratio ${figure(row.ratio)}`);
+  }
+}
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(rows, undefined, 2)}\n`);
+
+function figure(value: number): string {
+  if (Number.isInteger(value)) return String(value);
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
