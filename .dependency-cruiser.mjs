@@ -4,7 +4,18 @@
  */
 
 /** The layers of core, from the top down: each may import itself and those after it. */
-const coreLayers = ['module', 'client', 'manager', 'rotation', 'versions', 'encryption', 'access', 'audit', 'store', 'foundation'];
+const coreLayers = [
+  'module',
+  'client',
+  'manager',
+  'rotation',
+  'versions',
+  'encryption',
+  'access',
+  'audit',
+  'store',
+  'foundation',
+];
 
 /** The packages, each with those it may import. */
 const packages = { core: [], pg: ['core'], typeorm: ['core', 'pg'], testing: ['core'] };
@@ -29,7 +40,13 @@ const packageRules = Object.entries(packages).map(([name, allowed]) => ({
 
 export default {
   forbidden: [
-    { name: 'no-circles', severity: 'error', comment: 'Design circles away, those of types too', from: {}, to: { circular: true } },
+    {
+      name: 'no-circles',
+      severity: 'error',
+      comment: 'Design circles away, those of types too',
+      from: {},
+      to: { circular: true },
+    },
     ...layerRules,
     {
       name: 'core-has-known-layers',
@@ -88,6 +105,10 @@ export default {
     exclude: { path: '(^|/)dist/' },
     tsConfig: { fileName: 'tsconfig.json' },
     tsPreCompilationDeps: true,
-    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'], mainFields: ['module', 'main', 'types'] },
+    enhancedResolveOptions: {
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default', 'types'],
+      mainFields: ['module', 'main', 'types'],
+    },
   },
 };

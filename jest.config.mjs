@@ -28,4 +28,6 @@ export default {
     ],
   },
   testTimeout: 60_000,
+  // Each may run a PostgreSQL of its own; and a worker that keeps a handle open is ended, where a single process would hang.
+  maxWorkers: 2,
 };

@@ -50,11 +50,15 @@ const unreachable = await prepare();
 
 const mayNotSkip = process.env['CI'] === 'true' || process.env['REQUIRE_SERVERS'] === '1';
 if (unreachable !== undefined && mayNotSkip) throw unreachable;
-if (unreachable !== undefined) process.stderr.write(`SKIPPED the smoke tests of the packed packages: ${unreachable.message}\n`);
+if (unreachable !== undefined)
+  process.stderr.write(`SKIPPED the smoke tests of the packed packages: ${unreachable.message}\n`);
 const describeInstalled = unreachable === undefined ? describe : describe.skip;
 
 async function prepare(): Promise<RegistryUnreachableError | undefined> {
-  const files = await packPackages(packages.map((name) => path.join(root, 'packages', name)), workspace.folder);
+  const files = await packPackages(
+    packages.map((name) => path.join(root, 'packages', name)),
+    workspace.folder,
+  );
   packages.forEach((name, index) => tarballs.set(name, files[index] ?? ''));
   const install = async (name: string, options: PackedProjectOptions): Promise<void> => {
     projects.set(name, await installPacked(path.join(workspace.folder, name), files, options));
@@ -93,27 +97,40 @@ describeInstalled.each([
   ['nest12', 'ES modules'],
   ['nest11', 'CommonJS'],
 ])('%s: an application of %s with the packed packages', (name) => {
+  let compilerErrors: string[];
+
   beforeAll(async () => {
-    // Declarations of ours are checked too (skipLibCheck: false); those of others have their own faults and do not count.
     const { output } = await project(name).node(inRoot('typescript/bin/tsc'), '-p', '.');
-    const errors = output.split('\n').filter((line) => /error TS/.test(line));
-    expect(errors.filter((line) => !/^node_modules\/(?!@nestjs-secrets\/)/.test(line))).toEqual([]);
+    compilerErrors = output.split('\n').filter((line) => line.includes('error TS'));
+  });
+
+  it('compiles, our declarations included', () => {
+    // Those of others have faults of their own, which do not count here.
+    expect(compilerErrors.filter((line) => !/^node_modules\/(?!@nestjs-secrets\/)/.test(line))).toEqual([]);
   });
 
   it.each(packages)('has both builds, the declarations, README and LICENSE of %s', async (packageName) => {
     const folder = path.join(project(name).folder, 'node_modules/@nestjs-secrets', packageName);
     const files = await readdir(folder, { recursive: true });
     const published = ['README.md', 'LICENSE', 'package.json'];
-    for (const build of ['esm', 'cjs']) published.push(...['package.json', 'index.js', 'index.d.ts'].map((file) => `dist/${build}/${file}`));
+    for (const build of ['esm', 'cjs'])
+      published.push(...['package.json', 'index.js', 'index.d.ts'].map((file) => `dist/${build}/${file}`));
     expect(files).toEqual(expect.arrayContaining(published));
-    expect(files.filter((file) => /^(src|test|node_modules)(\/|$)|tsbuildinfo|tsconfig|\.spec\./.test(file))).toEqual([]);
-    expect(await readFile(path.join(folder, 'LICENSE'), 'utf8')).toBe(await readFile(path.join(root, 'LICENSE'), 'utf8'));
+    expect(files.filter((file) => /^(src|test|node_modules)(\/|$)|tsbuildinfo|tsconfig|\.spec\./.test(file))).toEqual(
+      [],
+    );
+    expect(await readFile(path.join(folder, 'LICENSE'), 'utf8')).toBe(
+      await readFile(path.join(root, 'LICENSE'), 'utf8'),
+    );
   });
 
   it('runs on plain Node and opens the golden vectors', async () => {
     const { vectors: all } = JSON.parse(await readFile(vectors, 'utf8')) as { vectors: unknown[] };
     expect(all.length).toBeGreaterThan(0);
-    await expectSuccess(project(name).node('out/main.js', vectors), `smoke passed, ${all.length} golden vectors opened`);
+    await expectSuccess(
+      project(name).node('out/main.js', vectors),
+      `smoke passed, ${all.length} golden vectors opened`,
+    );
   });
 
   it('lets both builds of core live in one process', async () => {
@@ -123,7 +140,11 @@ describeInstalled.each([
 
 describeInstalled('nest11: an application of CommonJS', () => {
   it('runs under Jest in CommonJS mode', async () => {
-    const config = JSON.stringify({ testEnvironment: 'node', transform: {}, testMatch: ['**/jest-application.spec.js'] });
+    const config = JSON.stringify({
+      testEnvironment: 'node',
+      transform: {},
+      testMatch: ['**/jest-application.spec.js'],
+    });
     await expectSuccess(project('nest11').node(inRoot('jest/bin/jest.js'), '--rootDir', '.', '--config', config));
   });
 });

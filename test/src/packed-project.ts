@@ -32,7 +32,8 @@ export class RegistryUnreachableError extends Error {
   }
 }
 
-const NETWORK_FAILURE = /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT|ENOTCACHED)\b/;
+const NETWORK_FAILURE =
+  /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT|ENOTCACHED)\b/;
 
 /** Packs the folders of these packages; answers the paths of the tarballs. */
 export async function packPackages(folders: readonly string[], destination: string): Promise<string[]> {
@@ -72,13 +73,18 @@ export async function temporaryFolder(): Promise<{ readonly folder: string; remo
 
 function run(command: string, args: readonly string[], cwd: string): Promise<CommandResult> {
   // A test runner's own settings (experimental modules, the npm script it runs in) are not those of a user's project.
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(NODE_OPTIONS|JEST_.*|npm_(?!config_).*)$/.test(name));
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !/^(NODE_OPTIONS|JEST_.*|npm_(?!config_).*)$/.test(name),
+  );
   const env = Object.fromEntries(inherited);
   return new Promise((resolve, reject) => {
     execFile(command, args, { cwd, env, timeout: 120_000, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
       if (error === null) resolve({ code: 0, output: stdout });
       else if (typeof error.code === 'number') resolve({ code: error.code, output: `${stdout}\n${stderr}` });
-      else reject(new Error(`${command} ${args.join(' ')} did not end by itself:\n${stdout}\n${stderr}`, { cause: error }));
+      else
+        reject(
+          new Error(`${command} ${args.join(' ')} did not end by itself:\n${stdout}\n${stderr}`, { cause: error }),
+        );
     });
   });
 }

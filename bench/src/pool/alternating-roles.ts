@@ -9,7 +9,11 @@ export interface AlternatingRoles {
   close(): Promise<void>;
 }
 
-export async function createAlternatingRoles(server: PostgresServer, prefix: string, count = 2): Promise<AlternatingRoles> {
+export async function createAlternatingRoles(
+  server: PostgresServer,
+  prefix: string,
+  count = 2,
+): Promise<AlternatingRoles> {
   const { host, port, database, admin } = server;
   const client = new pg.Client({ host, port, database, user: admin.username, password: admin.password });
   await client.connect();
@@ -19,7 +23,10 @@ export async function createAlternatingRoles(server: PostgresServer, prefix: str
     const password = `password-${number}-of-${username}`;
     if (number < count) await client.query(`CREATE ROLE ${pg.escapeIdentifier(username)} LOGIN`);
     await client.query(`ALTER ROLE ${pg.escapeIdentifier(username)} PASSWORD ${pg.escapeLiteral(password)}`);
-    const { rows } = await client.query<{ verifier: string }>('SELECT rolpassword AS verifier FROM pg_authid WHERE rolname = $1', [username]);
+    const { rows } = await client.query<{ verifier: string }>(
+      'SELECT rolpassword AS verifier FROM pg_authid WHERE rolname = $1',
+      [username],
+    );
     turns.push({ credentials: { username, password }, verifier: rows[0]?.verifier ?? '' });
   }
   let turn = -1;
@@ -29,7 +36,9 @@ export async function createAlternatingRoles(server: PostgresServer, prefix: str
       const next = turns[turn];
       if (next === undefined) throw new Error('no roles');
       const { credentials, verifier } = next;
-      await client.query(`ALTER ROLE ${pg.escapeIdentifier(credentials.username)} PASSWORD ${pg.escapeLiteral(verifier)}`);
+      await client.query(
+        `ALTER ROLE ${pg.escapeIdentifier(credentials.username)} PASSWORD ${pg.escapeLiteral(verifier)}`,
+      );
       return credentials;
     },
     close: () => client.end(),

@@ -79,8 +79,12 @@ export async function runLoad(target: LoadTarget, shape: LoadShape, options: Loa
 
   const shortQuery = async (random: () => number): Promise<void> => {
     const startedAt = performance.now();
-    if (random() < 0.7) await target.query('SELECT id, amount, paid FROM load_orders WHERE id = $1', [1 + Math.floor(random() * ROWS)]);
-    else await target.query('SELECT count(*) AS n, sum(amount) AS total FROM load_orders WHERE customer = $1', [`customer ${Math.floor(random() * 100)}`]);
+    if (random() < 0.7)
+      await target.query('SELECT id, amount, paid FROM load_orders WHERE id = $1', [1 + Math.floor(random() * ROWS)]);
+    else
+      await target.query('SELECT count(*) AS n, sum(amount) AS total FROM load_orders WHERE customer = $1', [
+        `customer ${Math.floor(random() * 100)}`,
+      ]);
     latencies.add(performance.now() - startedAt);
   };
   const transaction = async (durationMs: number, random: () => number): Promise<void> => {
@@ -99,7 +103,8 @@ export async function runLoad(target: LoadTarget, shape: LoadShape, options: Loa
       longTransactionsStarted += 1;
       await transaction(2000, random);
       longTransactionsFinished += 1;
-    } else if (dice < shape.longTransactionsPerMille + shape.transactionsPerMille) await transaction(20 + random() * 30, random);
+    } else if (dice < shape.longTransactionsPerMille + shape.transactionsPerMille)
+      await transaction(20 + random() * 30, random);
     else await shortQuery(random);
   };
   const worker = async (number: number): Promise<void> => {

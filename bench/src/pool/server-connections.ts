@@ -8,7 +8,11 @@ export interface ServerConnections {
 }
 
 /** Counts, over and over, the server's connections that carry an application name. */
-export async function watchServerConnections(server: PostgresServer, applicationName: string, everyMs = 5): Promise<ServerConnections> {
+export async function watchServerConnections(
+  server: PostgresServer,
+  applicationName: string,
+  everyMs = 5,
+): Promise<ServerConnections> {
   const { host, port, database, admin } = server;
   const client = new pg.Client({ host, port, database, user: admin.username, password: admin.password });
   await client.connect();

@@ -1,6 +1,8 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Injectable, Module } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
+import { ScheduleModule, SchedulerRegistry } from '@nestjs/schedule';
+import { firstValueFrom, filter } from 'rxjs';
 import { inspect } from 'node:util';
 import * as v from 'valibot';
 import { z } from 'zod';
@@ -8,6 +10,7 @@ import {
   InjectSecret,
   OnSecretChange,
   Rotator,
+  SecretsHealthIndicator,
   SecretsManager,
   SecretsModule,
   defineSecret,
@@ -128,5 +131,50 @@ describe('SecretsModule', () => {
       imports: [SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }), SecretsModule.forFeature(['Nowhere'])],
     }).compile();
     await expect(starting).rejects.toMatchObject({ code: 'SECRET_NOT_FOUND', secretName: 'Nowhere' });
+  });
+
+  it('sets its timers in the registry of @nestjs/schedule where the application has one', async () => {
+    const counted = defineSecret('Counted', z.object({ user: z.string(), pass: z.string() }), {
+      initial: 'rotator',
+      rotation: { rotator: 'counter', schedule: { every: 500 } },
+    });
+    const rotator = Object.assign(new CounterRotator(), { name: 'counter' });
+    app = await Test.createTestingModule({
+      imports: [
+        ScheduleModule.forRoot(),
+        SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys(), rotators: [rotator] }),
+        SecretsModule.forFeature([counted]),
+      ],
+    }).compile();
+    await app.init();
+    const promoted = firstValueFrom(app.get(SecretsManager).rotationEvents$.pipe(filter(({ type }) => type === 'promoted')));
+    const registry = app.get(SchedulerRegistry);
+    for (let looks = 0; !registry.doesExist('timeout', 'nestjs-secrets:Counted') && looks < 1000; looks += 1) await new Promise(setImmediate);
+    expect(registry.getTimeouts()).toEqual(['nestjs-secrets:Counted']);
+    expect(await promoted).toMatchObject({ secretName: 'Counted', previousVersionId: 'v1', versionId: 'v2' });
+    await app.close();
+    app = undefined;
+    expect(registry.getTimeouts()).toEqual([]);
+  });
+
+  it('tells health in the shape that Terminus takes', async () => {
+    expect((await start()).get(SecretsHealthIndicator).check()).toEqual({
+      secrets: { status: 'up', degraded: false, secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined } } },
+    });
+  });
+
+  it('completes the handles and closes the store on app.close()', async () => {
+    const store = memoryStore();
+    app = await Test.createTestingModule({
+      imports: [SecretsModule.forRootAsync({ useFactory: () => ({ store, keys: ephemeralKeys() }) }), SecretsModule.forFeature([smtpLogin])],
+    }).compile();
+    await app.init();
+    const secret = app.get<Secret<SmtpLogin>>(getSecretToken('SmtpLogin'), { strict: false });
+    let completed = false;
+    secret.changes$.subscribe({ complete: () => (completed = true) });
+    await app.close();
+    app = undefined;
+    expect(completed).toBe(true);
+    await expect(store.revision()).rejects.toMatchObject({ code: 'STORE_CLOSED' });
   });
 });

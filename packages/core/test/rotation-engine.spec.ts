@@ -189,6 +189,19 @@ describe('a ring of identities', () => {
   });
 });
 
+describe('a rotation under way', () => {
+  it('does not let its pending or a retired version be made current by hand', async () => {
+    const world = await startRotating(['app_1', 'app_2']);
+    let refusal: unknown;
+    world.rotator.hook = async (step, side) => {
+      if (step === 'verify' && side === 'before') refusal = await world.manager.updateVersionStage('Db', 'current', 'v2').catch((error: unknown) => error);
+    };
+    await world.manager.rotateSecret('Db', { until: 'retired' });
+    expect(refusal).toMatchObject({ code: 'STAGE_INVALID' });
+    await expect(world.manager.updateVersionStage('Db', 'current', 'v1')).rejects.toMatchObject({ code: 'STAGE_INVALID', message: expect.stringContaining('retired') });
+  });
+});
+
 describe('what cannot rotate', () => {
   it('is a secret without a policy', async () => {
     const { manager } = await startWorld();

@@ -164,6 +164,15 @@ describe('SecretsManager', () => {
     await expect(manager.updateSecret('S', { ttl: 0 })).rejects.toMatchObject({ code: 'VALUE_INVALID' });
   });
 
+  it('does not give out a value past its TTL', async () => {
+    const { manager, clock } = await startWorld();
+    await manager.createSecret('S', 1, { ttl: '1m' });
+    await manager.putSecretValue('S', 2, { ttl: '1h' });
+    await clock.advance(60_000);
+    await expect(manager.getSecretValue('S', { stage: 'previous' })).rejects.toMatchObject({ code: 'SECRET_EXPIRED' });
+    expect((await manager.getSecretValue('S')).value).toBe(2);
+  });
+
   it('prints a value it gave back without the value', async () => {
     const { manager } = await startWorld();
     await manager.createSecret('S', 'canary-3c');

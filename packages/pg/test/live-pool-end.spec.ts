@@ -15,7 +15,8 @@ describe('LivePool.end', () => {
   });
   afterAll(() => server.stop());
 
-  const sessions = (): Promise<unknown[]> => server.query(`SELECT usename FROM pg_stat_activity WHERE usename LIKE 'end_%'`);
+  const sessions = (): Promise<unknown[]> =>
+    server.query(`SELECT usename FROM pg_stat_activity WHERE usename LIKE 'end_%'`);
 
   it('refuses new callers, serves those in the queue, and resolves when nothing is open', async () => {
     const secret = new HandMadeSecret('v1', firstCredentials('end_a'));
@@ -25,7 +26,10 @@ describe('LivePool.end', () => {
     const ended = pool.end();
     expect(pool.end()).toBe(ended);
     expect(await settled(pool.connect())).toMatchObject({ status: 'rejected', reason: { code: 'LIVE_POOL_CLOSED' } });
-    expect(await settled(pool.query('SELECT 1'))).toMatchObject({ status: 'rejected', reason: { code: 'LIVE_POOL_CLOSED' } });
+    expect(await settled(pool.query('SELECT 1'))).toMatchObject({
+      status: 'rejected',
+      reason: { code: 'LIVE_POOL_CLOSED' },
+    });
     client.release();
     expect((await Promise.all(queued)).map(({ rows }) => rows)).toEqual([[{ number: 1 }], [{ number: 2 }]]);
     await ended;
@@ -35,7 +39,11 @@ describe('LivePool.end', () => {
   });
 
   it('rejects callers still in the queue after endTimeoutMs, and waits for what is checked out', async () => {
-    const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('end_a')), { ...target, max: 1, endTimeoutMs: 20 });
+    const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('end_a')), {
+      ...target,
+      max: 1,
+      endTimeoutMs: 20,
+    });
     const client = await pool.connect();
     const queued = [settled(pool.connect()), settled(pool.query('SELECT 1'))];
     const ended = pool.end();

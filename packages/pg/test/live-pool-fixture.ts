@@ -1,5 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DatabaseCredentials, Secret, SecretChange, SecretConsumer, SecretLink, SecretVersion } from '@nestjs-secrets/core';
+import type {
+  DatabaseCredentials,
+  Secret,
+  SecretChange,
+  SecretConsumer,
+  SecretLink,
+  SecretVersion,
+} from '@nestjs-secrets/core';
 import { SECRET_LINK } from '@nestjs-secrets/core';
 import type { PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { BehaviorSubject } from 'rxjs';

@@ -15,10 +15,12 @@ describe('LivePool, refused for its credentials', () => {
   });
   afterAll(() => server.stop());
 
-  const setPassword = (role: string, password: string): Promise<unknown> => server.query(`ALTER ROLE ${role} PASSWORD '${password}'`);
+  const setPassword = (role: string, password: string): Promise<unknown> =>
+    server.query(`ALTER ROLE ${role} PASSWORD '${password}'`);
 
   /** Counts the log-ins the server has refused to a role. */
-  const refusals = (role: string): number => server.log().split(`password authentication failed for user "${role}"`).length - 1;
+  const refusals = (role: string): number =>
+    server.log().split(`password authentication failed for user "${role}"`).length - 1;
 
   async function createRole(): Promise<{ role: string; secret: HandMadeSecret }> {
     roles += 1;
@@ -29,11 +31,14 @@ describe('LivePool, refused for its credentials', () => {
 
   it('tries the candidates, each once, and works with the one that opens', async () => {
     const { role, secret } = await createRole();
-    secret.others = [secret.version('v2', { username: role, password: 'second' }), secret.version('v3', { username: role, password: 'third' })];
+    secret.others = [
+      secret.version('v2', { username: role, password: 'second' }),
+      secret.version('v3', { username: role, password: 'third' }),
+    ];
     await setPassword(role, 'third');
     const pool = new LivePool(secret, target);
     expect((await pool.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
-    expect(secret.held()).toEqual(['v3']);
+    await eventually('only v3', () => secret.held().join() === 'v3');
     expect(secret.asked).toBe(1);
     await pool.end();
   });
@@ -105,9 +110,11 @@ describe('LivePool, refused for its credentials', () => {
     secret.publish('v2', { username: role, password: 'second' });
     const client = await opening;
     expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
-    expect(secret.held()).toEqual(['v2']);
-    expect(refusals(role)).toBe(1);
     client.release();
+    await eventually('only v2', () => secret.held().join() === 'v2');
+    expect(pool.totalCount).toBe(1);
+    await eventually('the refusal is logged', () => refusals(role) > 0);
+    expect(refusals(role)).toBe(1);
     await pool.end();
   });
 
@@ -132,7 +139,7 @@ describe('LivePool, refused for its credentials', () => {
     secret.others = [secret.version('v0', firstCredentials(other.role))];
     const pool = new LivePool(secret, target);
     await pool.query('SELECT 1');
-    expect(secret.held()).toEqual(['v0']);
+    expect(secret.held()).toContain('v0');
     await setPassword(role, firstCredentials(role).password);
     await eventually('v0 drained', () => secret.held().join() === 'v1');
     await pool.end();

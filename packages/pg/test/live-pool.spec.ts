@@ -76,11 +76,17 @@ describe('LivePool', () => {
 
   it.each([
     ['connectionString', (at: string) => ({ connectionString: `postgres://other:canary-in-url@${at}` })],
-    ['connectionString with parameters', (at: string) => ({ connectionString: `postgres://${at}?user=other&password=canary-in-url` })],
+    [
+      'connectionString with parameters',
+      (at: string) => ({ connectionString: `postgres://${at}?user=other&password=canary-in-url` }),
+    ],
     ['user and password', () => ({ ...target, user: 'other', password: 'canary-in-url' })],
   ])('lets no credentials from %s win over the secret, nor keeps them', async (_where, configure) => {
     const config = configure(`${server.host}:${server.port}/${server.database}`);
-    const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), { ...config, application_name: 'from-config' });
+    const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), {
+      ...config,
+      application_name: 'from-config',
+    });
     expect(await whoAmI(pool)).toBe('app_a');
     expect((await pool.query('SHOW application_name')).rows).toEqual([{ application_name: 'from-config' }]);
     expect(inspect(pool, { depth: 12, showHidden: true, maxArrayLength: null })).not.toContain('canary-in-url');
@@ -94,13 +100,18 @@ describe('LivePool', () => {
     const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), {
       connectionString: `postgres://${server.host}:${server.port}/${server.database}?application_name=from-url&options=-c%20work_mem%3D5MB`,
     });
-    const { rows } = await pool.query(`SELECT current_setting('application_name') AS name, current_setting('work_mem') AS memory`);
+    const { rows } = await pool.query(
+      `SELECT current_setting('application_name') AS name, current_setting('work_mem') AS memory`,
+    );
     expect(rows).toEqual([{ name: 'from-url', memory: '5MB' }]);
     await pool.end();
   });
 
   it('says when a connection string cannot be read, without showing it', () => {
-    const make = (): LivePool => new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), { connectionString: 'postgres://u:canary@[/x' });
+    const make = (): LivePool =>
+      new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), {
+        connectionString: 'postgres://u:canary@[/x',
+      });
     expect(make).toThrow(expect.objectContaining({ code: 'LIVE_POOL_CONFIG_INVALID' }));
     try {
       make();
@@ -115,7 +126,13 @@ describe('LivePool', () => {
     const secret = new HandMadeSecret('v1', { username: 'canary', password: canary });
     const pool = new LivePool(secret, target);
     const client = await pool.connect();
-    const everything = { depth: 20, showHidden: true, getters: true, maxArrayLength: null, maxStringLength: null } as const;
+    const everything = {
+      depth: 20,
+      showHidden: true,
+      getters: true,
+      maxArrayLength: null,
+      maxStringLength: null,
+    } as const;
     expect(inspect(client, everything)).not.toContain(canary);
     expect(inspect(pool, everything)).not.toContain(canary);
     expect(JSON.stringify(pool.options)).not.toContain(canary);
@@ -159,7 +176,9 @@ describe('LivePool', () => {
   it('reports its generations, and as a consumer which versions it holds until their sockets have closed', async () => {
     const secret = new HandMadeSecret('v1', firstCredentials('app_a'));
     const pool = new LivePool(secret, target);
-    expect([...secret.consumers].map((consumer) => consumer.label)).toEqual([`pg pool postgres@127.0.0.1:${server.port}`]);
+    expect([...secret.consumers].map((consumer) => consumer.label)).toEqual([
+      `pg pool postgres@127.0.0.1:${server.port}`,
+    ]);
     expect(secret.held()).toEqual([]);
 
     const opening = pool.connect();

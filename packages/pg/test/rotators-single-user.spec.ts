@@ -147,6 +147,19 @@ describe('the first version', () => {
     expect(await can(pendingOf(rotation))).toBe('28P01');
   });
 
+  it('needs no superuser: CREATEROLE is enough, from the first version to the retirement', async () => {
+    const dba = { username: `dba_${serial}`, password: 'dba-password' };
+    await server.query(`CREATE ROLE ${dba.username} LOGIN CREATEROLE PASSWORD '${dba.password}'`);
+    const rotator = rotatorFor({ admin: dba, username });
+    const one = await new HandRotation(rotator, undefined).upToPromotion();
+    const old = await connectAs(server, one.value);
+    const rotation = new HandRotation(rotator, one);
+    const two = await rotation.upToPromotion();
+    expect(await rotation.retire()).toEqual({ refused: true, sessionsEnded: 1, sessionsLeft: 0 });
+    expect([await can(one.value), await can(two.value)]).toEqual(['28P01', 'yes']);
+    await old.end();
+  });
+
   it('needs a user name and an administrator', async () => {
     await expect(new HandRotation(rotatorFor({ admin: server.admin }), undefined).create()).rejects.toMatchObject({
       code: 'ROTATOR_OPTIONS_INVALID',

@@ -1,2 +1,3 @@
+export { livePostgres, type LivePostgres } from './live-postgres.js';
 export { sqlStore, sqliteStore, type SqliteStoreOptions, type SqlStoreOptions } from './sql-store.js';
 export { StoreOptionsError } from './sql-backend.js';

@@ -1,14 +1,17 @@
+import type { ConnectionOptions } from 'node:tls';
 import type { OnApplicationShutdown } from '@nestjs/common';
 import type { DatabaseCredentials } from '@nestjs-secrets/core';
 import pg from 'pg';
 import { EmbeddedPostgres } from './embedded-postgres.js';
+
+type TlsOptions = boolean | Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'rejectUnauthorized'>;
 
 /** Where a database is, without the credentials to get in. */
 export interface DatabaseConnection {
   readonly host: string;
   readonly port: number;
   readonly database: string;
-  readonly ssl?: pg.ClientConfig['ssl'];
+  readonly ssl?: TlsOptions;
 }
 
 /** The server MyApp uses, and the administrator who creates MyApp's own roles there. */
@@ -29,7 +32,9 @@ export class DatabaseServer implements OnApplicationShutdown {
   static at(url: string): DatabaseServer {
     const { host, port, database, user, password, connectionParameters } = parse(url);
     if (!user || !password || !database) {
-      throw new Error('DATABASE_URL must be postgres://ADMIN:PASSWORD@HOST:PORT/DATABASE, of a role that may create roles.');
+      throw new Error(
+        'DATABASE_URL must be postgres://ADMIN:PASSWORD@HOST:PORT/DATABASE, of a role that may create roles.',
+      );
     }
     const { ssl } = connectionParameters;
     return new DatabaseServer({ host, port, database, ...(ssl ? { ssl } : {}) }, { username: user, password });
@@ -40,7 +45,7 @@ export class DatabaseServer implements OnApplicationShutdown {
   }
 }
 
-type ParsedClient = pg.Client & { readonly connectionParameters: { readonly ssl?: pg.ClientConfig['ssl'] } };
+type ParsedClient = pg.Client & { readonly connectionParameters: { readonly ssl?: TlsOptions } };
 
 /** As pg itself reads it, TLS parameters included; a client that never connects. */
 function parse(connectionString: string): ParsedClient {

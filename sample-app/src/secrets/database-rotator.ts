@@ -8,7 +8,10 @@ import { DATABASE_ROTATOR } from './my-db-creds.js';
 const ROLE = 'myapp';
 
 /** Acts as the administrator, whose log-in the application itself never uses. */
-export async function databaseRotator(config: Configuration, { connection, admin }: DatabaseServer): Promise<NamedRotator> {
+export async function databaseRotator(
+  config: Configuration,
+  { connection, admin }: DatabaseServer,
+): Promise<NamedRotator> {
   const name = DATABASE_ROTATOR;
   if (config.rotationStrategy === 'alternating-users') {
     return postgresAlternatingUsers({ name, connection, admin, baseName: ROLE, roles: config.roles });

@@ -5,9 +5,13 @@ import { z } from 'zod';
 export const DATABASE_ROTATOR = 'my-app/database';
 
 /** The log-in of MyApp. Made by the rotator at the first start, so that nobody ever types or sees it. */
-export const myDbCreds = defineSecret('MyDbCreds', z.object({ username: z.string().min(1), password: z.string().min(1) }), {
-  description: 'The log-in with which MyApp reads and writes orders',
-  type: 'database-credentials',
-  initial: 'rotator',
-  rotation: { rotator: DATABASE_ROTATOR },
-});
+export const myDbCreds = defineSecret(
+  'MyDbCreds',
+  z.object({ username: z.string().min(1), password: z.string().min(1) }),
+  {
+    description: 'The log-in with which MyApp reads and writes orders',
+    type: 'database-credentials',
+    initial: 'rotator',
+    rotation: { rotator: DATABASE_ROTATOR },
+  },
+);

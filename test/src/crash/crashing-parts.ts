@@ -1,5 +1,5 @@
 import type { StoreCommit, StoreDriver } from '@nestjs-secrets/core';
-import type { NamedRotator } from '@nestjs-secrets/pg';
+import type { PostgresRotator } from '@nestjs-secrets/pg';
 import pg from 'pg';
 import type { CrashPoints } from './crash-points.js';
 import { LEDGER } from './rotating-app.js';
@@ -20,7 +20,7 @@ export function crashingStore(store: StoreDriver, points: CrashPoints): StoreDri
 }
 
 /** The rotator with a crash point on each side of each step. While `verifyFails`, its `verify` arms the points and throws instead. */
-export function crashingRotator(rotator: NamedRotator, points: CrashPoints, verifyFails: () => boolean): NamedRotator {
+export function crashingRotator(rotator: PostgresRotator, points: CrashPoints, verifyFails: () => boolean): PostgresRotator {
   return {
     name: rotator.name,
     strategy: rotator.strategy,

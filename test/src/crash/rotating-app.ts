@@ -12,7 +12,7 @@ import {
   SecretsModule,
   type StoreDriver,
 } from '@nestjs-secrets/core';
-import { livePgModule, type NamedRotator, postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
+import { livePgModule, type PostgresRotator, postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
 import { sqliteStore } from '@nestjs-secrets/typeorm';
 
 export type Strategy = 'alternating-users' | 'single-user';
@@ -32,7 +32,7 @@ export interface AppPlace {
 export interface AppParts {
   readonly store: StoreDriver;
   readonly keys: KeyProvider;
-  readonly rotator: NamedRotator;
+  readonly rotator: PostgresRotator;
 }
 
 /** Connections in the application's pool. */

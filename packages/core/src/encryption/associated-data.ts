@@ -6,14 +6,7 @@ export interface EnvelopeContext {
   readonly versionId: string;
 }
 
-/** The associated data of one envelope: for the wrapped data key, and for the body. */
-export interface Binding {
-  readonly wrap: Buffer;
-  readonly body: Buffer;
-}
-
-const WRAP_LABEL = 'nestjs-secrets envelope wrap';
-const BODY_LABEL = 'nestjs-secrets envelope body';
+const LABEL = 'nestjs-secrets envelope';
 const LENGTH_BYTES = 4;
 
 /**
@@ -21,39 +14,32 @@ const LENGTH_BYTES = 4;
  * varies in length carries its length in front (4 bytes, big-endian), so that no two places encode alike.
  */
 export class AssociatedData {
-  readonly #wrapHead: Buffer;
-  readonly #bodyHead: Buffer;
+  readonly #head: Buffer;
 
   constructor(format: number, suite: number, storeId: string) {
-    this.#wrapHead = head(WRAP_LABEL, format, suite, storeId);
-    this.#bodyHead = head(BODY_LABEL, format, suite, storeId);
+    this.#head = Buffer.alloc(fieldLength(LABEL) + 2 + fieldLength(storeId));
+    let offset = writeField(this.#head, LABEL, 0);
+    offset = this.#head.writeUInt8(format, offset);
+    offset = this.#head.writeUInt8(suite, offset);
+    writeField(this.#head, storeId, offset);
   }
 
-  bind(context: EnvelopeContext, cmk: CmkRef): Binding {
-    const { secretName, versionId } = context;
-    const tailLength =
-      3 * LENGTH_BYTES + Buffer.byteLength(secretName) + Buffer.byteLength(versionId) + Buffer.byteLength(cmk.id) + 4;
-    const wrapLength = this.#wrapHead.length + tailLength;
-    // Both in one allocation, and unsafe is safe: nothing here is secret and every byte gets written.
-    const both = Buffer.allocUnsafe(wrapLength + this.#bodyHead.length + tailLength);
-    both.set(this.#wrapHead);
-    let offset = writeField(both, secretName, this.#wrapHead.length);
-    offset = writeField(both, versionId, offset);
-    offset = writeField(both, cmk.id, offset);
-    both.writeUInt32BE(cmk.version, offset);
-    both.set(this.#bodyHead, wrapLength);
-    both.copyWithin(wrapLength + this.#bodyHead.length, this.#wrapHead.length, wrapLength);
-    return { wrap: both.subarray(0, wrapLength), body: both.subarray(wrapLength) };
+  of({ secretName, versionId }: EnvelopeContext, cmk: CmkRef): Buffer {
+    const head = this.#head;
+    const length = head.length + fieldLength(secretName) + fieldLength(versionId) + fieldLength(cmk.id) + 4;
+    // Unsafe is safe here: nothing in it is secret, and every byte gets written.
+    const bytes = Buffer.allocUnsafe(length);
+    bytes.set(head);
+    let offset = writeField(bytes, secretName, head.length);
+    offset = writeField(bytes, versionId, offset);
+    offset = writeField(bytes, cmk.id, offset);
+    bytes.writeUInt32BE(cmk.version, offset);
+    return bytes;
   }
 }
 
-function head(label: string, format: number, suite: number, storeId: string): Buffer {
-  const bytes = Buffer.alloc(2 * LENGTH_BYTES + Buffer.byteLength(label) + 2 + Buffer.byteLength(storeId));
-  let offset = writeField(bytes, label, 0);
-  offset = bytes.writeUInt8(format, offset);
-  offset = bytes.writeUInt8(suite, offset);
-  writeField(bytes, storeId, offset);
-  return bytes;
+function fieldLength(field: string): number {
+  return LENGTH_BYTES + Buffer.byteLength(field);
 }
 
 function writeField(target: Buffer, field: string, offset: number): number {

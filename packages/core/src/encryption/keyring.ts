@@ -40,15 +40,15 @@ export class Keyring {
     const active = this.#provider.active();
     const cmk = isPromise(active) ? await active : active;
     this.#check(isCmkRef(cmk), 'a key id or version that is out of range');
-    const binding = this.#associatedData.bind(context, cmk);
+    const associatedData = this.#associatedData.of(context, cmk);
     const fresh = this.#randomness.bytes(KEY_BYTES + NONCE_BYTES);
     const dataKey = fresh.subarray(0, KEY_BYTES);
     try {
-      const wrapping = this.#provider.wrap(cmk, dataKey, binding.wrap);
+      const wrapping = this.#provider.wrap(cmk, dataKey, associatedData);
       const wrappedKey = isPromise(wrapping) ? await wrapping : wrapping;
       this.#check(isWrappedKey(wrappedKey), `a wrapped key of ${wrappedKey.length} bytes`);
       const { envelope, offset } = beginEnvelope(SUITE_AES_256_GCM, cmk, wrappedKey, plaintext.length);
-      const derived = deriveKeys(dataKey, binding.body);
+      const derived = deriveKeys(dataKey, associatedData);
       try {
         envelope.set(derived.commitment, offset);
         writeBox(
@@ -56,7 +56,7 @@ export class Keyring {
           offset + COMMITMENT_BYTES,
           derived.contentKey,
           fresh.subarray(KEY_BYTES),
-          binding.body,
+          associatedData,
           plaintext,
         );
       } finally {
@@ -75,16 +75,16 @@ export class Keyring {
    */
   async open(context: EnvelopeContext, envelope: Uint8Array): Promise<Buffer> {
     const { cmk, wrappedKey, commitment, box } = readEnvelope(envelope, this.#lowestSuite, context);
-    const binding = this.#associatedData.bind(context, cmk);
-    const unwrapping = this.#provider.unwrap(cmk, wrappedKey, binding.wrap);
+    const associatedData = this.#associatedData.of(context, cmk);
+    const unwrapping = this.#provider.unwrap(cmk, wrappedKey, associatedData);
     const dataKey = isPromise(unwrapping) ? await unwrapping : unwrapping;
     try {
       if (dataKey.length !== KEY_BYTES) throw foreignDataKey(cmk, dataKey.length);
-      const derived = deriveKeys(dataKey, binding.body);
+      const derived = deriveKeys(dataKey, associatedData);
       try {
         if (!timingSafeEqual(derived.commitment, commitment))
           throw corruptEnvelope(context, 'it is not committed to its key');
-        const plaintext = openBox(box, derived.contentKey, binding.body);
+        const plaintext = openBox(box, derived.contentKey, associatedData);
         if (plaintext === undefined) throw corruptEnvelope(context, 'it was changed after it was sealed');
         return plaintext;
       } finally {

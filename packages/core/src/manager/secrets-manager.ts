@@ -3,6 +3,7 @@ import {
   InvalidSecretValueError,
   RotationPolicyError,
   SecretExistsError,
+  SecretExpiredError,
   SecretNotFoundError,
   SecretsError,
   StageError,
@@ -115,10 +116,11 @@ export class SecretsManager {
 
   /**
    * The value of a version: the current one unless `versionId` or `stage` says otherwise. What is returned prints without its value.
-   * @throws VersionNotFoundError, CorruptRecordError
+   * @throws VersionNotFoundError, SecretExpiredError, CorruptRecordError
    */
   async getSecretValue<T = unknown>(name: string, selector: VersionSelector = {}): Promise<SecretVersion<T>> {
     const version = select(await this.parts.versions.get(checkSecretName(name)), selector);
+    if (version.expiresAt !== undefined && version.expiresAt <= this.parts.clock.now()) throw new SecretExpiredError(name, version.id, version.expiresAt);
     const value = await this.parts.versions.openValue(name, version.id);
     return new ConcealedVersion(name, version.id, value as T);
   }
@@ -295,6 +297,9 @@ export class SecretsManager {
     const version = requireVersion(record, versionId);
     if (version.state === 'retiring' || version.state === 'retired') {
       throw new StageError(record.name, `Version ${versionId} of ${record.name} is ${version.state}: its target refuses it. Rotate to get a new one.`);
+    }
+    if (stagesOf(record, versionId).includes('pending')) {
+      throw new StageError(record.name, `Version ${versionId} of ${record.name} is being verified by a rotation, which makes it current when it works.`);
     }
     return promote(record, versionId, this.parts.clock.now());
   }

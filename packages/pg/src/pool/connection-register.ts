@@ -20,8 +20,8 @@ interface Connection {
 export interface RegisterListener {
   /** A version got its first connection, or lost its last. */
   generationsChanged(): void;
-  /** The socket of a connection that was open has closed; a log-in that failed is not told. */
-  closed(client: pg.ClientBase, versionId: string): void;
+  /** The socket of a connection has closed. `wasOpen` is false after a log-in that failed. */
+  closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void;
 }
 
 /** Every connection of a pool with the version that opened it, from the moment it is begun until its socket has closed. */
@@ -51,7 +51,7 @@ export class ConnectionRegister {
     const connection = this.#connections.get(client);
     if (connection === undefined) return;
     this.#connections.delete(client);
-    if (connection.opened) this.#listener?.closed(client, connection.versionId);
+    this.#listener?.closed(client, connection.versionId, connection.opened);
     if (this.#connections.size === 0) this.#emptied?.();
     if (!this.#holds(connection.versionId)) this.#listener?.generationsChanged();
   }

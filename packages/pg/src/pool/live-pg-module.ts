@@ -4,7 +4,9 @@ import type { LivePoolOptions } from './live-pool-config.js';
 import { LivePool } from './live-pool.js';
 
 /** The `pg` module with a pool that lives on a secret. */
-export type LivePgModule = Omit<typeof pg, 'Pool' | 'native'> & { readonly Pool: new (config?: pg.PoolConfig) => LivePool };
+export type LivePgModule = Omit<typeof pg, 'Pool' | 'native'> & {
+  readonly Pool: new (config?: pg.PoolConfig) => LivePool;
+};
 
 /**
  * What a library takes that wants the `pg` module itself and makes the pool on its own, as TypeORM's `driver` option does: everything in

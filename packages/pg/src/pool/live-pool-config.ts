@@ -28,7 +28,10 @@ export type LivePoolConfig = Omit<pg.PoolConfig, 'user' | 'password' | 'Client'>
 export function withoutCredentials(config: LivePoolConfig): pg.PoolConfig {
   const { connectionString, replacement, warmUp, endTimeoutMs, ...rest } = config;
   // pg lets what a connection string says win over the fields beside it, a user and a password included, so none may stay for it to read.
-  const options: Record<string, unknown> = { ...rest, ...(connectionString ? parseConnectionString(connectionString) : {}) };
+  const options: Record<string, unknown> = {
+    ...rest,
+    ...(connectionString ? parseConnectionString(connectionString) : {}),
+  };
   for (const key of ['user', 'password', 'Client']) delete options[key];
   return options;
 }

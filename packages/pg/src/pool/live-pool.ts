@@ -63,7 +63,7 @@ export class LivePool extends pg.Pool {
     this.#attachment = secretLink(secret).attach({ label: this.#label, holds: () => register.versionIds() });
     register.listen({
       generationsChanged: () => this.#attachment.update(),
-      closed: (client, versionId) => this.#renewal.closed(client, versionId),
+      closed: (client, versionId, wasOpen) => this.#renewal.closed(client, versionId, wasOpen),
     });
     this.on('acquire', (client) => register.mark(client, 'busy'));
     this.on('release', (_error, client) => register.mark(client, 'idle'));
@@ -82,7 +82,9 @@ export class LivePool extends pg.Pool {
   }
 
   override connect(): Promise<pg.PoolClient>;
-  override connect(callback: (error: Error | undefined, client: pg.PoolClient | undefined, release: ReleaseClient) => void): void;
+  override connect(
+    callback: (error: Error | undefined, client: pg.PoolClient | undefined, release: ReleaseClient) => void,
+  ): void;
   override connect(callback?: ConnectCallback): Promise<pg.PoolClient> | void {
     if (callback === undefined) {
       return new Promise((resolve, reject) => {
@@ -90,7 +92,10 @@ export class LivePool extends pg.Pool {
       });
     }
     if (this.#closed !== undefined) {
-      const error = new LivePoolClosedError(this.#label, 'was ended: stop whatever still asks it for connections before ending it.');
+      const error = new LivePoolClosedError(
+        this.#label,
+        'was ended: stop whatever still asks it for connections before ending it.',
+      );
       process.nextTick(callback, error, undefined, () => undefined);
       return;
     }

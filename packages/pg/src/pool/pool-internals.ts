@@ -1,7 +1,11 @@
 import type pg from 'pg';
 
 export type ReleaseClient = (destroy?: Error | boolean) => void;
-export type ConnectCallback = (error: Error | undefined, client: pg.PoolClient | undefined, release: ReleaseClient) => void;
+export type ConnectCallback = (
+  error: Error | undefined,
+  client: pg.PoolClient | undefined,
+  release: ReleaseClient,
+) => void;
 
 /** What rolling needs of pg-pool beyond its public face. */
 export interface PoolInternals {

@@ -31,10 +31,19 @@ export class RecentStatements {
   }
 
   #note(statement: unknown, values: unknown): void {
-    const config = typeof statement === 'object' && statement !== null ? (statement as { text?: unknown; values?: unknown }) : undefined;
+    const config =
+      typeof statement === 'object' && statement !== null
+        ? (statement as { text?: unknown; values?: unknown })
+        : undefined;
     const text = config === undefined ? statement : config.text;
     const parameters = config?.values ?? values;
-    if (typeof text !== 'string' || text.length > LONGEST_STATEMENT || !Array.isArray(parameters) || parameters.length === 0) return;
+    if (
+      typeof text !== 'string' ||
+      text.length > LONGEST_STATEMENT ||
+      !Array.isArray(parameters) ||
+      parameters.length === 0
+    )
+      return;
     this.#parameterCounts.delete(text);
     this.#parameterCounts.set(text, parameters.length);
     if (this.#parameterCounts.size <= MOST_STATEMENTS) return;
@@ -68,7 +77,12 @@ class Rehearsal implements pg.Submittable {
   submit(connection: object): void {
     const protocol = connection as ExtendedProtocol;
     protocol.parse({ text: this.#text, name: '', types: [] });
-    protocol.bind({ portal: '', statement: '', binary: false, values: Array.from({ length: this.#parameterCount }, () => null) });
+    protocol.bind({
+      portal: '',
+      statement: '',
+      binary: false,
+      values: Array.from({ length: this.#parameterCount }, () => null),
+    });
     protocol.sync();
   }
 

@@ -6,7 +6,7 @@ export interface Renewal {
   wake(delayMs?: number): void;
   /** Asked as a connection comes back: true when it has to leave instead of being used again. */
   claims(client: pg.ClientBase): boolean;
-  /** Told when the socket of a connection has closed. */
-  closed(client: pg.ClientBase, versionId: string): void;
+  /** Told when the socket of a connection has closed; `wasOpen` is false after a log-in that failed. */
+  closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void;
   stop(): void;
 }

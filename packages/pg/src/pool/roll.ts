@@ -58,12 +58,13 @@ export class Roll implements Renewal {
     return true;
   }
 
-  closed(client: pg.ClientBase, versionId: string): void {
+  closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void {
     const settle = this.#leaving.get(client);
     this.#leaving.delete(client);
     if (settle !== undefined) settle();
     // An old connection that left for a reason of its own has made room as well.
-    else if (versionId !== this.#choice.currentVersionId) this.#owed.shift()?.();
+    else if (wasOpen && versionId !== this.#choice.currentVersionId) this.#owed.shift()?.();
+    this.#settleWithNothingOld();
   }
 
   stop(): void {
@@ -147,7 +148,11 @@ export class Roll implements Renewal {
 
   #settleWithIdle(): void {
     for (const client of this.#internals.idle()) if (this.claims(client)) this.#internals.evict(client);
-    // Nothing old is left to wait for, as after a rollback to the version the others were opened with.
+    this.#settleWithNothingOld();
+  }
+
+  /** Stops waiting for more old connections than there are, as after a rollback to the version they were opened with. */
+  #settleWithNothingOld(): void {
     while (this.#owed.length > this.#register.countOthers(this.#choice.currentVersionId)) this.#owed.shift()?.();
   }
 

@@ -2,7 +2,7 @@ import pg from 'pg';
 import { isSecretsError, type DatabaseCredentials } from '@nestjs-secrets/core';
 import { targetError } from './postgres-target-errors.js';
 
-// oxlint-disable-next-line import/no-named-as-default-member -- pg has had named ESM exports since 8.15 only
+// Off the default export: pg has had named ones in ESM since 8.15 only.
 const { Client } = pg;
 
 /** Where a server is and how to reach it: pg's own options, without the credentials. */
@@ -60,7 +60,8 @@ export class PostgresTarget {
     // A broken connection also fails the query in flight; without a listener it would take the process down as well.
     client.on('error', () => undefined);
     const leave = (): Promise<void> => client.end().catch(() => undefined);
-    signal.addEventListener('abort', leave, { once: true });
+    const onAbort = (): void => void leave();
+    signal.addEventListener('abort', onAbort, { once: true });
     try {
       const translated = async <T>(answer: Promise<T>): Promise<T> => {
         try {
@@ -83,7 +84,7 @@ export class PostgresTarget {
         },
       });
     } finally {
-      signal.removeEventListener('abort', leave);
+      signal.removeEventListener('abort', onAbort);
       await leave();
     }
   }

@@ -108,7 +108,7 @@ export function settingFact({ database, name, value }: RoleSetting): RoleFact {
   const grant = { head: 'ALTER ROLE ', tail: `${scope} SET ${variable} TO ${literals}` };
   return {
     key: grant.tail,
-    label: `setting ${name}${scope.toLowerCase()}`,
+    label: `setting ${name}${scope}`,
     logInOnly: true,
     grant,
     revoke: [{ head: 'ALTER ROLE ', tail: `${scope} RESET ${variable}` }],

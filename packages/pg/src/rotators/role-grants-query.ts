@@ -76,7 +76,7 @@ UNION ALL
 SELECT role::int8, format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s GRANT %s TO ', giver, place, what),
   CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END,
   format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s REVOKE %s FROM ', giver, place, what), '',
-  format('%s by default from %s%s', what, giver, lower(place))
+  format('%s by default from %s%s', what, giver, place)
 FROM default_to_role
 UNION ALL
 SELECT role::int8, 'ALTER DEFAULT PRIVILEGES FOR ROLE ',
@@ -84,7 +84,7 @@ SELECT role::int8, 'ALTER DEFAULT PRIVILEGES FOR ROLE ',
     ELSE format('%s REVOKE %s FROM %s', place, what, taker) END,
   'ALTER DEFAULT PRIVILEGES FOR ROLE ',
   CASE WHEN given THEN format('%s REVOKE %s FROM %s', place, what, taker) ELSE format('%s GRANT %s TO %s', place, what, taker) END,
-  format('%s by default %s %s%s', what, CASE WHEN given THEN 'to' ELSE 'not to' END, taker, lower(place))
+  format('%s by default %s %s%s', what, CASE WHEN given THEN 'to' ELSE 'not to' END, taker, place)
 FROM default_by_role
 UNION ALL
 SELECT d.role::int8, NULL, NULL, NULL, NULL,

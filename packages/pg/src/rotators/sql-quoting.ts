@@ -1,6 +1,6 @@
 import pg from 'pg';
 
-// oxlint-disable-next-line import/no-named-as-default-member -- pg has had named ESM exports since 8.15 only
+// Off the default export: pg has had named ones in ESM since 8.15 only.
 const { escapeIdentifier, escapeLiteral } = pg;
 
 /** A name as it must stand in SQL, whatever it is made of. */

@@ -1,0 +1,158 @@
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { temporaryFolder } from 'nestjs-secrets-test/packed-project';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const configFile = path.join(root, '.dependency-cruiser.mjs');
+const cruiser = path.join(root, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs');
+
+interface Violation {
+  readonly rule: { readonly name: string };
+  readonly from: string;
+}
+
+/** A small repository in the shape of this one, in which nothing is wrong. */
+const soundFiles: Readonly<Record<string, string>> = {
+  'tsconfig.json': JSON.stringify({
+    compilerOptions: { module: 'nodenext', paths: { '@nestjs-secrets/*': ['./packages/*/src/index.ts'] } },
+  }),
+  'packages/core/package.json': JSON.stringify({ name: '@nestjs-secrets/core', peerDependencies: { rxjs: '*' } }),
+  'packages/pg/package.json': JSON.stringify({
+    name: '@nestjs-secrets/pg',
+    peerDependencies: { pg: '*', typeorm: '*' },
+    devDependencies: { kysely: '*' },
+  }),
+  'packages/typeorm/package.json': JSON.stringify({ name: '@nestjs-secrets/typeorm' }),
+  'packages/testing/package.json': JSON.stringify({ name: '@nestjs-secrets/testing' }),
+  'sample-app/package.json': JSON.stringify({ name: 'my-app' }),
+  ...Object.fromEntries(
+    ['kysely', 'pg', 'rxjs', 'typeorm', 'undeclared'].flatMap((name) => [
+      [`node_modules/${name}/package.json`, JSON.stringify({ name, main: 'index.js' })],
+      [`node_modules/${name}/index.js`, ''],
+    ]),
+  ),
+  'packages/core/src/index.ts': imports('./module/secrets.js', './client/secret.js'),
+  'packages/core/src/module/secrets.ts': imports('../client/secret.js', '../foundation/clock.js'),
+  'packages/core/src/client/secret.ts': imports('../foundation/clock.js', 'rxjs'),
+  'packages/core/src/foundation/clock.ts': imports('node:timers'),
+  'packages/pg/src/index.ts': imports('./pool/pool.js', './rotators/role.js'),
+  'packages/pg/src/pool/pool.ts': imports('@nestjs-secrets/core', 'pg'),
+  'packages/pg/src/rotators/role.ts': imports('@nestjs-secrets/core'),
+  'packages/typeorm/src/index.ts': imports('@nestjs-secrets/core', '@nestjs-secrets/pg'),
+  'packages/testing/src/index.ts': imports('@nestjs-secrets/core'),
+  'packages/core/test/secret.spec.ts': imports('../src/client/secret.js', '@nestjs-secrets/testing'),
+  'sample-app/src/main.ts': imports('@nestjs-secrets/core', '@nestjs-secrets/typeorm'),
+  'test/src/server.ts': imports('@nestjs-secrets/pg'),
+  'bench/src/main.ts': imports('@nestjs-secrets/pg'),
+};
+
+/** One way to break each rule: the file that does it, and with which import. */
+const violations: readonly (readonly [rule: string, file: string, imported: string])[] = [
+  ['no-circles', 'packages/core/src/foundation/clock.ts', './ticker.js'],
+  ...coreLayerViolations(),
+  ['core-has-known-layers', 'packages/core/src/index.ts', './helpers/strings.js'],
+  ['core-imports-its-packages', 'packages/core/src/foundation/clock.ts', '@nestjs-secrets/testing'],
+  ['pg-imports-its-packages', 'packages/pg/src/index.ts', '@nestjs-secrets/typeorm'],
+  ['typeorm-imports-its-packages', 'packages/typeorm/src/index.ts', '../../../test/src/server.js'],
+  ['testing-imports-its-packages', 'packages/testing/src/index.ts', '@nestjs-secrets/pg'],
+  ['packages-are-entered-by-their-index', 'packages/pg/src/rotators/role.ts', '../../../core/src/client/secret.js'],
+  ['programs-are-not-imported', 'test/src/server.ts', '../../bench/src/main.js'],
+  ['sample-app-imports-published-packages-only', 'sample-app/src/main.ts', '@nestjs-secrets/testing'],
+  ['pools-know-no-framework', 'packages/pg/src/pool/pool.ts', 'typeorm'],
+  ['no-development-dependencies', 'packages/pg/src/rotators/role.ts', 'kysely'],
+  ['no-undeclared-dependencies', 'packages/pg/src/rotators/role.ts', 'undeclared'],
+  ['nothing-unresolvable', 'packages/pg/src/rotators/role.ts', './gone.js'],
+];
+
+/** Files that exist for a violation to import. */
+const targets: Readonly<Record<string, string>> = {
+  'packages/core/src/foundation/ticker.ts': imports('./clock.js'),
+  'packages/core/src/helpers/strings.ts': imports(),
+};
+
+function coreLayerViolations(): [string, string, string][] {
+  const layers = [
+    'module',
+    'client',
+    'manager',
+    'rotation',
+    'versions',
+    'encryption',
+    'access',
+    'audit',
+    'store',
+    'foundation',
+  ];
+  return layers.map((layer, index) => [
+    `core-${layer}-imports-downwards`,
+    `packages/core/src/${layer}/low.ts`,
+    // From the top layer, the only way up is the index.
+    index === 0 ? '../index.js' : `../${layers[index - 1]}/high.js`,
+  ]);
+}
+
+function imports(...specifiers: string[]): string {
+  // Imports of types only: they must count as any other.
+  return [
+    ...specifiers.map((specifier) => `import type {} from '${specifier}';`),
+    'export type Nothing = never;\n',
+  ].join('\n');
+}
+
+let fixture: Awaited<ReturnType<typeof temporaryFolder>>;
+
+beforeEach(async () => {
+  fixture = await temporaryFolder();
+  await write(soundFiles);
+});
+
+afterEach(() => fixture.remove());
+
+async function write(files: Readonly<Record<string, string>>): Promise<void> {
+  for (const [file, content] of Object.entries(files)) {
+    const target = path.join(fixture.folder, file);
+    await mkdir(path.dirname(target), { recursive: true });
+    await writeFile(target, content);
+  }
+}
+
+async function cruise(): Promise<Violation[]> {
+  const args = [cruiser, '--config', configFile, '--output-type', 'json', 'packages', 'sample-app', 'test', 'bench'];
+  const output = await new Promise<string>((resolve, reject) => {
+    execFile(process.execPath, args, { cwd: fixture.folder, timeout: 60_000 }, (error, stdout, stderr) => {
+      if (stdout.startsWith('{')) resolve(stdout);
+      else reject(new Error(`dependency-cruiser did not report:\n${stderr}`, { cause: error }));
+    });
+  });
+  return (JSON.parse(output) as { summary: { violations: Violation[] } }).summary.violations;
+}
+
+describe('the rules on who may import whom', () => {
+  it('find nothing in a sound repository', async () => {
+    expect(await cruise()).toEqual([]);
+  });
+
+  it('each find the import that breaks them', async () => {
+    const extra = new Map<string, string>(Object.entries(targets));
+    for (const [, file, imported] of violations) {
+      const content = extra.get(file) ?? soundFiles[file] ?? imports();
+      extra.set(file, `import type {} from '${imported}';\n${content}`);
+      const target = path.join(path.dirname(file), imported.replace(/\.js$/, '.ts'));
+      if (imported.endsWith('/high.js')) extra.set(target, extra.get(target) ?? imports());
+    }
+    await write(Object.fromEntries(extra));
+    const found = (await cruise()).map(({ rule, from }) => `${rule.name}: ${from}`);
+    for (const [rule, file] of violations) expect(found).toContain(`${rule}: ${file}`);
+  });
+
+  it('all have a violation above', async () => {
+    const { default: config } = (await import(configFile)) as {
+      default: { forbidden: { name: string; severity: string }[] };
+    };
+    expect(config.forbidden.filter(({ severity }) => severity !== 'error')).toEqual([]);
+    expect(violations.map(([rule]) => rule).sort()).toEqual(config.forbidden.map(({ name }) => name).sort());
+  });
+});
