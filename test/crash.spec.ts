@@ -54,12 +54,18 @@ async function crashPoints(strategy: Strategy, scenario: CrashScenario): Promise
 }
 
 /** Kills a process at one point, starts the application again, and tells what is wrong then. Undefined when it did not come by that point. */
-async function violationsOf(strategy: Strategy, scenario: CrashScenario, crashAt: string, lane: number): Promise<string[] | undefined> {
+async function violationsOf(
+  strategy: Strategy,
+  scenario: CrashScenario,
+  crashAt: string,
+  lane: number,
+): Promise<string[] | undefined> {
   const place = await newPlace(strategy, `${strategy} ${scenario} ${crashAt}`, lane);
   const { code, signal, stderr } = await children.run('crash/crash-child', { place, scenario, crashAt });
   if (code === 0) return undefined;
   if (signal !== 'SIGKILL') return [`it was not killed but failed: ${stderr}`];
-  const acknowledged = scenario === 'bootstrap' ? 0 : Number(readFileSync(path.join(place.folder, 'acknowledged.json'), 'utf8'));
+  const acknowledged =
+    scenario === 'bootstrap' ? 0 : Number(readFileSync(path.join(place.folder, 'acknowledged.json'), 'utf8'));
   const lockedOut = await stateLeftBehind(place);
   return [...lockedOut, ...(await violationsAfterRestart(place, acknowledged, server))];
 }
@@ -70,28 +76,38 @@ const STEPS = {
   undo: ['undo', 'commit', 'statement'],
 };
 
-describe.each<Strategy>(['alternating-users', 'single-user'])('%s, killed with SIGKILL and started again', (strategy) => {
-  it.each<[what: string, scenario: CrashScenario]>([
-    ['making the very first version', 'bootstrap'],
-    ['rotating under load, the pool in mid-roll too', 'rotation'],
-    ['taking a failed rotation back', 'undo'],
-  ])('I1 I3 I6 I9 hold after a death on either side of each effect: %s', async (_what, scenario) => {
-    const waiting = await crashPoints(strategy, scenario);
-    const diedAt: string[] = [];
-    const missed: string[] = [];
-    const violations: string[] = [];
-    const lane = async (number: number): Promise<void> => {
-      for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) {
-        const [point = ''] = group;
-        const found = await violationsOf(strategy, scenario, point, number).catch((error: unknown) => [String(error)]);
-        (found === undefined ? missed : diedAt).push(...group);
-        violations.push(...(found ?? []).map((violation) => `${point}: ${violation}`));
-      }
-    };
-    await Promise.all(Array.from({ length: LANES }, (_, number) => lane(number)));
-    expect(violations).toEqual([]);
-    for (const step of STEPS[scenario]) expect(diedAt).toEqual(expect.arrayContaining([`before ${step} 1`, `after ${step} 1`]));
-    // How often retirement looks for sessions depends on how quickly they end, so one run may make a statement that another does not.
-    expect(missed.filter((point) => point.includes('commit') || point.includes('connection'))).toEqual([]);
-  }, 240_000);
-});
+describe.each<Strategy>(['alternating-users', 'single-user'])(
+  '%s, killed with SIGKILL and started again',
+  (strategy) => {
+    it.each<[what: string, scenario: CrashScenario]>([
+      ['making the very first version', 'bootstrap'],
+      ['rotating under load, the pool in mid-roll too', 'rotation'],
+      ['taking a failed rotation back', 'undo'],
+    ])(
+      'I1 I3 I6 I9 hold after a death on either side of each effect: %s',
+      async (_what, scenario) => {
+        const waiting = await crashPoints(strategy, scenario);
+        const diedAt: string[] = [];
+        const missed: string[] = [];
+        const violations: string[] = [];
+        const lane = async (number: number): Promise<void> => {
+          for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) {
+            const [point = ''] = group;
+            const found = await violationsOf(strategy, scenario, point, number).catch((error: unknown) => [
+              String(error),
+            ]);
+            (found === undefined ? missed : diedAt).push(...group);
+            violations.push(...(found ?? []).map((violation) => `${point}: ${violation}`));
+          }
+        };
+        await Promise.all(Array.from({ length: LANES }, (_, number) => lane(number)));
+        expect(violations).toEqual([]);
+        for (const step of STEPS[scenario])
+          expect(diedAt).toEqual(expect.arrayContaining([`before ${step} 1`, `after ${step} 1`]));
+        // How often retirement looks for sessions depends on how quickly they end, so one run may make a statement that another does not.
+        expect(missed.filter((point) => point.includes('commit') || point.includes('connection'))).toEqual([]);
+      },
+      240_000,
+    );
+  },
+);

@@ -21,8 +21,18 @@ class MovingSource implements SecretSource {
 
   fetch(name: string): Promise<SecretSnapshot> {
     const promotion = this.#promotion;
-    const value: DatabaseCredentials = { username: `user_${promotion % 2}`, password: `password-${promotion}`.padEnd(100, '.') };
-    return Promise.resolve({ name, versionId: `v${promotion}`, value, promotion, rolledBack: false, expiresAt: undefined });
+    const value: DatabaseCredentials = {
+      username: `user_${promotion % 2}`,
+      password: `password-${promotion}`.padEnd(100, '.'),
+    };
+    return Promise.resolve({
+      name,
+      versionId: `v${promotion}`,
+      value,
+      promotion,
+      rolledBack: false,
+      expiresAt: undefined,
+    });
   }
 
   async candidates(name: string): Promise<readonly SecretSnapshot[]> {
@@ -51,7 +61,10 @@ class Consumer {
 
 const source = new MovingSource();
 
-@Module({ imports: [SecretsModule.forRoot({ source }), SecretsModule.forFeature(['MyDbCreds'])], providers: [Consumer] })
+@Module({
+  imports: [SecretsModule.forRoot({ source }), SecretsModule.forFeature(['MyDbCreds'])],
+  providers: [Consumer],
+})
 class App {}
 
 let app: INestApplicationContext;

@@ -9,18 +9,20 @@ const ROUNDS = 15;
 const PUTS = 416;
 const CALLERS = 32;
 const KEYS = Array.from({ length: 100 }, (_, index) => `versions/MyDbCreds/${String(index).padStart(4, '0')}`);
-/** About what a sealed pair of credentials takes. */
-const VALUE = randomBytes(600);
+/** About what a sealed pair of credentials takes. All different, since SQLite writes nothing when a row stays what it was. */
+const VALUES = Array.from({ length: 7919 }, () => randomBytes(600));
 /** Durable puts through the store port on SQLite, against bare commits of better-sqlite3 that are as durable. */
 export async function benchStore() {
     const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-bench-'));
-    const database = bareDatabase(path.join(folder, 'bare.sqlite'));
+    let drawn = 0;
+    const nextValue = () => VALUES[drawn++ % VALUES.length] ?? new Uint8Array(0);
     const store = sqliteStore({ path: path.join(folder, 'store.sqlite') });
+    const database = bareDatabase(path.join(folder, 'bare.sqlite'), nextValue);
     await store.open();
     try {
         const bare = () => rate(database.puts);
-        const ported = async () => rateOf(() => puts(store, PUTS));
-        const concurrent = async () => rateOf(() => Promise.all(Array.from({ length: CALLERS }, () => puts(store, PUTS / CALLERS))));
+        const ported = async () => rateOf(() => puts(store, PUTS, nextValue));
+        const concurrent = async () => rateOf(() => Promise.all(Array.from({ length: CALLERS }, () => puts(store, PUTS / CALLERS, nextValue))));
         await ported();
         bare();
         return [
@@ -34,22 +36,22 @@ export async function benchStore() {
         await rm(folder, { recursive: true });
     }
 }
-async function puts(store, times) {
+async function puts(store, times, nextValue) {
     for (let count = 0; count < times; count++) {
-        await store.commit({ conditions: [], writes: [{ key: keyOf(count), value: VALUE }] });
+        await store.commit({ conditions: [], writes: [{ key: keyOf(count), value: nextValue() }] });
     }
 }
-function bareDatabase(file) {
+function bareDatabase(file, nextValue) {
     const database = new Database(file);
     database.pragma('journal_mode = WAL');
     database.pragma('synchronous = FULL');
     database.exec('CREATE TABLE bare (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL)');
     const upsert = database.prepare('INSERT INTO bare (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value');
-    const put = database.transaction((key) => void upsert.run(key, VALUE));
+    const put = database.transaction((key, value) => void upsert.run(key, value));
     return {
         puts: () => {
             for (let count = 0; count < PUTS; count++)
-                put(keyOf(count));
+                put(keyOf(count), nextValue());
         },
         close: () => database.close(),
     };

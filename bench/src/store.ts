@@ -11,20 +11,24 @@ const ROUNDS = 15;
 const PUTS = 416;
 const CALLERS = 32;
 const KEYS = Array.from({ length: 100 }, (_, index) => `versions/MyDbCreds/${String(index).padStart(4, '0')}`);
-/** About what a sealed pair of credentials takes. */
-const VALUE = randomBytes(600);
+/** About what a sealed pair of credentials takes. All different, since SQLite writes nothing when a row stays what it was. */
+const VALUES = Array.from({ length: 7919 }, () => randomBytes(600));
+
+type NextValue = () => Uint8Array;
 
 /** Durable puts through the store port on SQLite, against bare commits of better-sqlite3 that are as durable. */
 export async function benchStore(): Promise<Row[]> {
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-bench-'));
-  const database = bareDatabase(path.join(folder, 'bare.sqlite'));
+  let drawn = 0;
+  const nextValue: NextValue = () => VALUES[drawn++ % VALUES.length] ?? new Uint8Array(0);
   const store = sqliteStore({ path: path.join(folder, 'store.sqlite') });
+  const database = bareDatabase(path.join(folder, 'bare.sqlite'), nextValue);
   await store.open();
   try {
     const bare = (): number => rate(database.puts);
-    const ported = async (): Promise<number> => rateOf(() => puts(store, PUTS));
+    const ported = async (): Promise<number> => rateOf(() => puts(store, PUTS, nextValue));
     const concurrent = async (): Promise<number> =>
-      rateOf(() => Promise.all(Array.from({ length: CALLERS }, () => puts(store, PUTS / CALLERS))));
+      rateOf(() => Promise.all(Array.from({ length: CALLERS }, () => puts(store, PUTS / CALLERS, nextValue))));
     await ported();
     bare();
     return [
@@ -38,13 +42,13 @@ export async function benchStore(): Promise<Row[]> {
   }
 }
 
-async function puts(store: StoreDriver, times: number): Promise<void> {
+async function puts(store: StoreDriver, times: number, nextValue: NextValue): Promise<void> {
   for (let count = 0; count < times; count++) {
-    await store.commit({ conditions: [], writes: [{ key: keyOf(count), value: VALUE }] });
+    await store.commit({ conditions: [], writes: [{ key: keyOf(count), value: nextValue() }] });
   }
 }
 
-function bareDatabase(file: string): { puts(): void; close(): void } {
+function bareDatabase(file: string, nextValue: NextValue): { puts(): void; close(): void } {
   const database = new Database(file);
   database.pragma('journal_mode = WAL');
   database.pragma('synchronous = FULL');
@@ -52,10 +56,10 @@ function bareDatabase(file: string): { puts(): void; close(): void } {
   const upsert = database.prepare(
     'INSERT INTO bare (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
   );
-  const put = database.transaction((key: string) => void upsert.run(key, VALUE));
+  const put = database.transaction((key: string, value: Uint8Array) => void upsert.run(key, value));
   return {
     puts: () => {
-      for (let count = 0; count < PUTS; count++) put(keyOf(count));
+      for (let count = 0; count < PUTS; count++) put(keyOf(count), nextValue());
     },
     close: () => database.close(),
   };

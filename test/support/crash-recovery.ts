@@ -28,7 +28,11 @@ export async function stateLeftBehind(place: AppPlace): Promise<string[]> {
 }
 
 /** Starts the application again at the place of a killed one, and tells what does not hold. */
-export async function violationsAfterRestart(place: AppPlace, acknowledged: number, server: PostgresServer): Promise<string[]> {
+export async function violationsAfterRestart(
+  place: AppPlace,
+  acknowledged: number,
+  server: PostgresServer,
+): Promise<string[]> {
   const [restart] = await server.query<{ at: string }>('SELECT clock_timestamp()::text AS at');
   const app = await NestFactory.createApplicationContext(RotatingApp.with(place, partsAt(place)), QUIET);
   try {
@@ -71,8 +75,10 @@ async function aliveAfterRetirement(app: INestApplicationContext, place: AppPlac
   for (const { versionId, stages, state } of versions) {
     const { value } = await manager.getSecretValue<DatabaseCredentials>(CREDENTIALS, { versionId });
     const isCurrent = stages.includes('current');
-    if (isCurrent !== (state === 'live')) violations.push(`${versionId} is ${state} with the stages ${stages.join(', ')}`);
-    if (!isCurrent && (await logIn(place.server, value)) !== undefined) violations.push(`I6: ${versionId} still logs in`);
+    if (isCurrent !== (state === 'live'))
+      violations.push(`${versionId} is ${state} with the stages ${stages.join(', ')}`);
+    if (!isCurrent && (await logIn(place.server, value)) !== undefined)
+      violations.push(`I6: ${versionId} still logs in`);
   }
   return violations;
 }
@@ -81,10 +87,11 @@ async function aliveAfterRetirement(app: INestApplicationContext, place: AppPlac
 async function sessionsFromBefore(restart: string, place: AppPlace, server: PostgresServer): Promise<string[]> {
   const left = async (): Promise<number> =>
     (
-      await server.query(
-        `SELECT FROM pg_stat_activity WHERE backend_start < $1 AND datname = $2 AND usename LIKE $3`,
-        [restart, place.server.database, `${place.roleName}%`],
-      )
+      await server.query(`SELECT FROM pg_stat_activity WHERE backend_start < $1 AND datname = $2 AND usename LIKE $3`, [
+        restart,
+        place.server.database,
+        `${place.roleName}%`,
+      ])
     ).length;
   try {
     await eventually('sessions of the killed process are gone', async () => (await left()) === 0, 5_000);
@@ -104,7 +111,10 @@ async function failsToRotateAgain(app: INestApplicationContext, place: AppPlace)
   const { value: old } = await manager.getSecretValue<DatabaseCredentials>(CREDENTIALS);
   await manager.rotateSecret(CREDENTIALS, { until: 'retired' });
   await app.get(DataSource).query('SELECT 1');
-  return [...(await tornOrRefused(app, place)), ...((await logIn(place.server, old)) === undefined ? [] : ['I6: the credential before still logs in'])];
+  return [
+    ...(await tornOrRefused(app, place)),
+    ...((await logIn(place.server, old)) === undefined ? [] : ['I6: the credential before still logs in']),
+  ];
 }
 
 async function versionAt(manager: SecretsManager, stage: string): Promise<DatabaseCredentials | undefined> {

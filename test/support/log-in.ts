@@ -1,12 +1,32 @@
 import type { DatabaseCredentials } from '@nestjs-secrets/core';
 import pg from 'pg';
 
+interface ServerAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+}
+
+/** Runs statements in a database on a connection of their own. */
+export async function runAs(
+  { host, port, database }: ServerAddress,
+  { username, password }: DatabaseCredentials,
+  sql: string,
+): Promise<void> {
+  const client = new pg.Client({ host, port, database, user: username, password });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
+
 /** Who the server says one is after a real log-in; undefined when it refuses these credentials. */
 export async function logIn(
-  server: { readonly host: string; readonly port: number; readonly database: string },
+  { host, port, database }: ServerAddress,
   { username, password }: DatabaseCredentials,
 ): Promise<string | undefined> {
-  const { host, port, database } = server;
   const client = new pg.Client({ host, port, database, user: username, password });
   try {
     await client.connect();
@@ -14,7 +34,8 @@ export async function logIn(
     return rows[0]?.session_user;
   } catch (error) {
     // 28P01 invalid_password, 28000 invalid_authorization_specification; anything else proves nothing.
-    if (error instanceof Error && 'code' in error && (error.code === '28P01' || error.code === '28000')) return undefined;
+    if (error instanceof Error && 'code' in error && (error.code === '28P01' || error.code === '28000'))
+      return undefined;
     throw error;
   } finally {
     await client.end().catch(() => undefined);

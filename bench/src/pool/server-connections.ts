@@ -27,7 +27,9 @@ export async function watchServerConnections(
     });
     most = Math.max(most, rows[0]?.count ?? 0);
   };
-  const timer = setInterval(() => (counting = counting.then(count)), everyMs);
+  const timer = setInterval(() => {
+    counting = counting.then(count);
+  }, everyMs);
   return {
     get most() {
       return most;

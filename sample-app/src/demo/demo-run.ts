@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -52,6 +52,8 @@ export async function demoRun(
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-demo-'));
   const cleanUp: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })];
   try {
+    // As root, the server runs under an account of its own, which must be able to enter.
+    await chmod(folder, 0o755);
     const postgres = await EmbeddedPostgres.start(path.join(folder, 'postgres'));
     cleanUp.push(() => postgres.stop());
     await postgres.ensureDatabase('myapp');

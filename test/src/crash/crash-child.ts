@@ -69,9 +69,16 @@ async function run({ place, scenario, crashAt }: CrashOrder): Promise<readonly s
   crashAroundServerCalls(points);
   const { store, keys, rotator } = partsAt(place);
   let verifyFails = false;
-  const parts = { keys, store: crashingStore(store, points), rotator: crashingRotator(rotator, points, () => verifyFails) };
+  const parts = {
+    keys,
+    store: crashingStore(store, points),
+    rotator: crashingRotator(rotator, points, () => verifyFails),
+  };
   if (scenario === 'bootstrap') points.arm();
-  const app = await NestFactory.createApplicationContext(RotatingApp.with(place, parts), { logger: false, abortOnError: false });
+  const app = await NestFactory.createApplicationContext(RotatingApp.with(place, parts), {
+    logger: false,
+    abortOnError: false,
+  });
   if (scenario !== 'bootstrap') {
     const load = keepBusy(app, place.folder);
     await load.warm;

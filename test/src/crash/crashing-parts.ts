@@ -20,7 +20,11 @@ export function crashingStore(store: StoreDriver, points: CrashPoints): StoreDri
 }
 
 /** The rotator with a crash point on each side of each step. While `verifyFails`, its `verify` arms the points and throws instead. */
-export function crashingRotator(rotator: PostgresRotator, points: CrashPoints, verifyFails: () => boolean): PostgresRotator {
+export function crashingRotator(
+  rotator: PostgresRotator,
+  points: CrashPoints,
+  verifyFails: () => boolean,
+): PostgresRotator {
   return {
     name: rotator.name,
     strategy: rotator.strategy,
@@ -50,7 +54,8 @@ export function crashAroundServerCalls(points: CrashPoints): void {
     return isRotator(this) ? points.around('statement', call) : call();
   } as typeof query;
   pg.Client.prototype.connect = function around(this: pg.Client, callback?: (error: Error) => void) {
-    if (callback === undefined || isRotator(this)) return Reflect.apply(connect, this, callback === undefined ? [] : [callback]);
+    if (callback === undefined || isRotator(this))
+      return Reflect.apply(connect, this, callback === undefined ? [] : [callback]);
     const connected = (): Promise<Error | null> => new Promise((resolve) => Reflect.apply(connect, this, [resolve]));
     void points.around('connection', connected).then((error) => callback(error as Error));
     return undefined;

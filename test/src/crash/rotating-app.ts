@@ -58,10 +58,14 @@ export function partsAt(place: AppPlace): AppParts {
 @Module({})
 export class RotatingApp {
   static with(place: AppPlace, { store, keys, rotator }: AppParts): DynamicModule {
-    const credentials: SecretDefinition<DatabaseCredentials> = defineSecret<DatabaseCredentials>(CREDENTIALS, undefined, {
-      initial: 'rotator',
-      rotation: { rotator: rotator.name },
-    });
+    const credentials: SecretDefinition<DatabaseCredentials> = defineSecret<DatabaseCredentials>(
+      CREDENTIALS,
+      undefined,
+      {
+        initial: 'rotator',
+        rotation: { rotator: rotator.name },
+      },
+    );
     const ledger = defineSecret<number>(LEDGER, undefined, { initial: () => 0 });
     return {
       module: RotatingApp,
