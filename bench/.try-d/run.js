@@ -1,2 +1,1 @@
-import { benchStore } from './store.js';
-console.log(await benchStore());
+import { benchStore } from './store.js'; for (const r of await benchStore()) console.log(JSON.stringify(r));

@@ -189,6 +189,34 @@ describe('a ring of identities', () => {
   });
 });
 
+describe('versions of one identity', () => {
+  it('are retired in the order they were replaced, and never while the next one is being applied', async () => {
+    const world = await startRotating(undefined);
+    world.rotator.identityOf = ({ username }) => username;
+    const secret = await world.secret('Db');
+    const hold = holdOn(secret, 'v1');
+    const seen: string[] = [];
+    let inside = 0;
+    world.rotator.hook = (step, side) => {
+      if (step === 'create') return;
+      if (side === 'before') seen.push(step);
+      inside += side === 'before' ? 1 : -1;
+      expect(inside).toBeLessThanOrEqual(1);
+    };
+    await world.manager.rotateSecret('Db');
+    await world.manager.rotateSecret('Db');
+    await secret.refresh();
+    await world.clock.advance(60_000);
+    expect((await world.manager.describeSecret('Db')).rotation?.unretired).toEqual(['v1', 'v2']);
+    hold.release();
+    await Promise.all([world.engine.retired('Db'), world.manager.rotateSecret('Db')]);
+    await world.engine.retired('Db');
+    const retired = world.events.filter((event) => event.type === 'retired').map((event) => ('versionId' in event ? event.versionId : ''));
+    expect(retired).toEqual(['v1', 'v2', 'v3']);
+    expect(seen.filter((step) => step === 'retire')).toHaveLength(3);
+  });
+});
+
 describe('a rotation under way', () => {
   it('does not let its pending or a retired version be made current by hand', async () => {
     const world = await startRotating(['app_1', 'app_2']);

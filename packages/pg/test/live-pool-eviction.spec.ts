@@ -44,7 +44,7 @@ describe('LivePool on a pg-pool without the members a roll needs', () => {
     pool.on('connect', () => (most = Math.max(most, pool.totalCount)));
     secret.publish('v2', b);
     await eventually('the idle ones gone', () => pool.generations().get('v1')?.total === 1);
-    expect((await pool.query('SELECT current_user AS name')).rows).toEqual([{ name: 'roll_b' }]);
+    expect((await pool.query('SELECT current_user AS name')).rows).toEqual([{ name: 'evict_b' }]);
     busy.release();
     await eventually('only v2', () => secret.held().join() === 'v2');
     expect(most).toBeLessThanOrEqual(3);

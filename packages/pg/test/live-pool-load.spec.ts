@@ -6,7 +6,7 @@ import pg from 'pg';
 import { LivePool } from '../src/pool/index.js';
 import { createRoles, eventually, firstCredentials, HandMadeSecret } from './live-pool-fixture.js';
 
-const WORKERS = 24;
+const WORKERS = 16;
 const MAX = 6;
 
 describe('LivePool under load', () => {
@@ -53,7 +53,7 @@ describe('LivePool under load', () => {
     };
     const workers = Array.from({ length: WORKERS }, async (_, index) => {
       for (let turn = index; working; turn += 1) {
-        const work = turn % 8 === 0 ? transaction() : pool.query('SELECT $1::int AS number', [turn]);
+        const work = turn % 8 === 0 ? transaction() : pool.query('SELECT $1::int AS number, pg_sleep(0.003)', [turn]);
         await work.catch((error: unknown) => failures.push(error));
       }
     });

@@ -152,17 +152,14 @@ export class PostgresBackend implements SqlBackend {
   async #createTable(query: Query): Promise<void> {
     // Looked up first, since a role that may not create tables can still use one made for it.
     const found = await query(`SELECT 1 WHERE to_regclass($1) IS NOT NULL`, [this.#table]);
-    if (found.length === 0) {
-      // Two processes that create a table at once fail in PostgreSQL, IF NOT EXISTS or not.
-      await query(
-        `BEGIN;
-         SELECT pg_advisory_xact_lock(hashtext('nestjs-secrets ${this.#table}'));
-         CREATE TABLE IF NOT EXISTS ${this.#table} (key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, revision bigint NOT NULL);
-         COMMIT`,
-      );
-    }
+    // Two processes that create a table at once fail in PostgreSQL, IF NOT EXISTS or not; hence the lock.
+    const create = `SELECT pg_advisory_xact_lock(hashtext('nestjs-secrets ${this.#table}'));
+       CREATE TABLE IF NOT EXISTS ${this.#table} (key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, revision bigint NOT NULL);`;
     await query(
-      `INSERT INTO ${this.#table} (key, value, revision) VALUES ('${STORE_ROW}', '', 0) ON CONFLICT (key) DO NOTHING`,
+      `BEGIN READ WRITE;
+       ${found.length === 0 ? create : ''}
+       INSERT INTO ${this.#table} (key, value, revision) VALUES ('${STORE_ROW}', '', 0) ON CONFLICT (key) DO NOTHING;
+       COMMIT`,
     );
   }
 

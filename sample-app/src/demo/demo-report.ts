@@ -32,7 +32,7 @@ const columns: readonly { readonly name: RunName; readonly title: string }[] = [
   { name: 'naive', title: 'destroy+initialize' },
 ];
 
-const rows: readonly { readonly title: string; readonly of: (run: DemoRun) => number }[] = [
+const rows: readonly { readonly title: string; readonly of: (run: DemoRun) => number | string }[] = [
   { title: 'requests', of: ({ report }) => report.requests },
   { title: 'failed', of: ({ report }) => report.failed },
   { title: 'rotations', of: ({ report }) => report.rotations },
@@ -42,6 +42,7 @@ const rows: readonly { readonly title: string; readonly of: (run: DemoRun) => nu
   { title: 'longest ms', of: ({ report }) => report.maxMs },
   { title: 'short reads p50 ms', of: ({ shortReads }) => shortReads.p50Ms },
   { title: 'short reads p99 ms', of: ({ shortReads }) => shortReads.p99Ms },
+  { title: '2 s transactions done', of: ({ longTransactions: { begun, done } }) => `${done} of ${begun}` },
   { title: 'server connections, at most', of: ({ report }) => report.maxServerConnections },
   { title: 'acknowledged payments lost', of: ({ lostPayments }) => lostPayments },
 ];

@@ -28,7 +28,8 @@ export interface RunReport {
 export interface DemoRun {
   readonly report: RunReport;
   readonly shortReads: { readonly p50Ms: number; readonly p99Ms: number };
-  readonly acknowledgedPayments: number;
+  /** Transactions of 2 s that clients asked for, and those that came through. */
+  readonly longTransactions: { readonly begun: number; readonly done: number };
   /** Payments MyApp acknowledged that are not in the database. */
   readonly lostPayments: number;
   readonly proof: RetirementProof;
@@ -138,7 +139,7 @@ async function measure({ name, options, progress, signal, app, url, watch }: Mea
       maxServerConnections,
     },
     shortReads: { p50Ms: rounded(shortReads.quantile(0.5)), p99Ms: rounded(shortReads.quantile(0.99)) },
-    acknowledgedPayments,
+    longTransactions: { begun: figures.longTransactionsBegun, done: figures.longTransactionsDone },
     lostPayments: Math.max(0, acknowledgedPayments - (await watch.countPayments())),
     proof,
     failures,

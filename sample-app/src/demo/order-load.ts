@@ -3,6 +3,7 @@ import { HttpJson } from './http-json.js';
 import { Latencies } from './latencies.js';
 
 const THINK_MS = 20;
+const LONG_TRANSACTION_MS = 2000;
 
 /** What the clients saw. Counts requests that began while `measuring` was true. */
 export class LoadFigures {
@@ -10,6 +11,8 @@ export class LoadFigures {
   readonly shortReads = new Latencies();
   readonly failures = new Map<string, number>();
   failed = 0;
+  longTransactionsBegun = 0;
+  longTransactionsDone = 0;
   /** Whether measured or not: every one of these must be in the database in the end. */
   acknowledgedPayments = 0;
   measuring = false;
@@ -66,7 +69,8 @@ class OrderClient {
     if (next === undefined || dice < 103) return this.measured('write', () => this.order());
     if (dice < 903) return this.measured('short read', () => this.read(dice));
     this.unpaid.pop();
-    return this.measured('write', () => this.pay(next, dice < 997 ? 20 + this.random() * 30 : 2000));
+    if (dice < 997) return this.measured('write', () => this.pay(next, 20 + this.random() * 30));
+    return this.measured('long transaction', () => this.pay(next, LONG_TRANSACTION_MS));
   }
 
   private async order(): Promise<void> {
@@ -85,16 +89,17 @@ class OrderClient {
     this.figures.acknowledgedPayments += 1;
   }
 
-  private async measured(kind: 'short read' | 'write', send: () => Promise<void>): Promise<void> {
+  private async measured(kind: 'short read' | 'write' | 'long transaction', send: () => Promise<void>): Promise<void> {
     const { figures } = this;
-    const { measuring } = figures;
+    if (!figures.measuring) return send().catch(() => undefined);
     const startedAt = performance.now();
+    if (kind === 'long transaction') figures.longTransactionsBegun += 1;
     try {
       await send();
+      if (kind === 'long transaction') figures.longTransactionsDone += 1;
     } catch (error) {
-      if (measuring) figures.fail(error);
+      figures.fail(error);
     }
-    if (!measuring) return;
     const durationMs = performance.now() - startedAt;
     figures.all.add(durationMs);
     if (kind === 'short read') figures.shortReads.add(durationMs);

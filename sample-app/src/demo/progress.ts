@@ -1,6 +1,6 @@
 import type { LoadFigures } from './order-load.js';
 
-const LINE_EVERY_MS = 5000;
+const LINE_EVERY_MS = 2000;
 
 export interface ProgressFigures {
   readonly name: string;
@@ -13,7 +13,7 @@ export interface ProgressFigures {
 
 /** How a run goes: one line that changes on a terminal, a line every few seconds elsewhere. */
 export class Progress {
-  private shownAt = -Infinity;
+  private shownAt = 0;
 
   constructor(private readonly output: NodeJS.WriteStream) {}
 
@@ -37,7 +37,7 @@ export class Progress {
 
   /** Clears the line, and starts over with the next run. */
   done(): void {
-    this.shownAt = -Infinity;
+    this.shownAt = 0;
     if (this.output.isTTY) this.output.write('\r\u001B[2K');
   }
 }

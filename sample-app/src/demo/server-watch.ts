@@ -2,7 +2,10 @@ import pg from 'pg';
 
 const SAMPLE_EVERY_MS = 25;
 
-/** Watches from the server's side how many connections the application's roles have. */
+/**
+ * Watches from the server's side how many connections the application's roles have. The rotator's momentary log-ins to check and to disprove
+ * a credential, `nestjs-secrets` by name, are not connections of the application.
+ */
 export class ServerWatch {
   private readonly timer: NodeJS.Timeout;
   private sampling: Promise<void> = Promise.resolve();
@@ -47,7 +50,8 @@ export class ServerWatch {
   private async count(): Promise<void> {
     const { rows } = await this.client.query<{ connections: number }>({
       name: 'count-connections',
-      text: `SELECT count(*)::int AS connections FROM pg_stat_activity WHERE usename LIKE 'myapp%'`,
+      text: `SELECT count(*)::int AS connections FROM pg_stat_activity
+             WHERE usename LIKE 'myapp%' AND application_name <> 'nestjs-secrets'`,
     });
     this.most = Math.max(this.most, rows[0]?.connections ?? 0);
   }

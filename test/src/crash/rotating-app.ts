@@ -12,8 +12,8 @@ import {
   SecretsModule,
   type StoreDriver,
 } from '@nestjs-secrets/core';
-import { livePgModule, type PostgresRotator, postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
-import { sqliteStore } from '@nestjs-secrets/typeorm';
+import { type PostgresRotator, postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
+import { livePostgres, sqliteStore } from '@nestjs-secrets/typeorm';
 
 export type Strategy = 'alternating-users' | 'single-user';
 
@@ -76,8 +76,7 @@ export class RotatingApp {
           imports: [SecretsModule.forFeature([CREDENTIALS])],
           inject: [getSecretToken(CREDENTIALS)],
           useFactory: (creds: Secret<DatabaseCredentials>) => ({
-            type: 'postgres' as const,
-            driver: livePgModule(creds),
+            ...livePostgres(creds),
             ...place.server,
             autoLoadEntities: true,
             retryAttempts: 0,

@@ -10,6 +10,7 @@ import type { Acknowledgements } from './acknowledgements.js';
 import type { RotationEvent } from './rotation-events.js';
 import type { RotationJournal } from './rotation-journal.js';
 import type { Rotators } from './rotators.js';
+import type { TargetTurns } from './target-turns.js';
 
 /** What the parts of the engine share. */
 export interface EngineContext {
@@ -22,6 +23,7 @@ export interface EngineContext {
   readonly randomness: Randomness;
   readonly ids: Ids;
   readonly events: Subject<RotationEvent>;
+  readonly turns: TargetTurns;
   /** Aborted when the engine stops. */
   readonly signal: AbortSignal;
 }

@@ -4,6 +4,7 @@ import { setVersionState, versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, retryDelay } from './engine-context.js';
 import type { RetireObligation, RotationState } from './rotation-state.js';
 import type { RetireReport } from './secret-rotator.js';
+import { waitUntil } from './wait-until.js';
 
 /**
  * Carries out what rotations leave behind: each replaced version is retired once nobody holds it any more. Every obligation goes its own
@@ -47,7 +48,7 @@ export class Retirement {
         await this.#settle(secretName, obligation);
         if (signal.aborted) return;
         if (await this.#enter(secretName, obligation)) {
-          const report = await this.#retire(secretName, obligation);
+          const report = await this.context.turns.take(secretName, () => this.#retire(secretName, obligation));
           await this.#close(secretName, versionId, report);
           events.next({ type: 'retired', secretName, rotationId, at: clock.now(), versionId, report });
         }
@@ -69,22 +70,34 @@ export class Retirement {
   }
 
   /** Waits until nobody holds the version. There is no deadline: only the last holder letting go, or a shutdown, ends it. */
-  async #settle(secretName: string, { versionId, promotion, rotationId }: RetireObligation): Promise<void> {
+  async #settle(secretName: string, obligation: RetireObligation): Promise<void> {
     const { acknowledgements, clock, events, signal } = this.context;
-    const holders = (): string[] => acknowledgements.holders(secretName, versionId, promotion);
-    if (holders().length === 0) return;
-    events.next({ type: 'settling', secretName, rotationId, at: clock.now(), versionId, holders: holders() });
-    await new Promise<void>((resolve) => {
-      const look = (): void => {
-        if (!signal.aborted && holders().length > 0) return;
-        end();
-        signal.removeEventListener('abort', look);
-        resolve();
-      };
-      const end = acknowledgements.onAcknowledgement(look);
-      signal.addEventListener('abort', look);
-      look();
-    });
+    const { versionId, rotationId } = obligation;
+    const holders = await this.#holders(secretName, obligation);
+    if (holders.length === 0) return;
+    events.next({ type: 'settling', secretName, rotationId, at: clock.now(), versionId, holders });
+    await waitUntil(
+      async () => (await this.#holders(secretName, obligation)).length === 0,
+      [(wake) => acknowledgements.onAcknowledgement(wake), (wake) => this.onEnded(wake)],
+      signal,
+    );
+  }
+
+  /**
+   * Who keeps the version from being retired. Among them are older versions of the same identity: what ends the sessions of a newer one
+   * could not tell theirs apart.
+   */
+  async #holders(secretName: string, { versionId, promotion, rotator }: RetireObligation): Promise<string[]> {
+    const holders = this.context.acknowledgements.holders(secretName, versionId, promotion);
+    const rotatorOf = this.context.rotators.get(rotator, secretName);
+    if (holders.length > 0 || rotatorOf.identityOf === undefined) return holders;
+    const { obligations } = await this.context.journal.read(secretName);
+    const older = obligations.slice(0, obligations.findIndex((other) => other.versionId === versionId));
+    if (older.length === 0) return holders;
+    const identity = async (id: string): Promise<string> => rotatorOf.identityOf?.((await loadVersion(this.context, secretName, id)).value) ?? id;
+    const own = await identity(versionId);
+    for (const other of older) if ((await identity(other.versionId)) === own) holders.push(`the older version ${other.versionId}`);
+    return holders;
   }
 
   /**

@@ -1,5 +1,5 @@
 import { Observable, Subject } from 'rxjs';
-import { pause } from '../foundation/clock.js';
+import { type Cancel, pause } from '../foundation/clock.js';
 import { RotationFailedError, RotationPolicyError, RotationStoppedError, isSecretsError } from '../foundation/errors.js';
 import { versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, retryDelay } from './engine-context.js';
@@ -7,6 +7,8 @@ import { Retirement } from './retirement.js';
 import { RotationRun } from './rotation-run.js';
 import type { RotationEvent, RotationReason } from './rotation-events.js';
 import type { RotationState } from './rotation-state.js';
+import { TargetTurns } from './target-turns.js';
+import { waitUntil } from './wait-until.js';
 
 /** What a rotation came to. For consumers it is over at promotion; retiring the version before it goes on in the background. */
 export interface RotationResult {
@@ -32,10 +34,10 @@ export class RotationEngine {
   readonly #running = new Map<string, Promise<RotationResult>>();
   readonly #retrying = new Map<string, Promise<void>>();
 
-  constructor(context: Omit<EngineContext, 'events' | 'signal'>) {
+  constructor(context: Omit<EngineContext, 'events' | 'signal' | 'turns'>) {
     const events = new Subject<RotationEvent>();
     this.events$ = events.asObservable();
-    this.#context = { ...context, events, signal: this.#stopping.signal };
+    this.#context = { ...context, events, signal: this.#stopping.signal, turns: new TargetTurns() };
     this.#retirement = new Retirement(this.#context);
   }
 
@@ -149,23 +151,8 @@ export class RotationEngine {
   }
 
   async #untilRetired(secretName: string, enough: (state: RotationState) => boolean | Promise<boolean>): Promise<void> {
-    const { signal } = this.#context;
-    for (;;) {
-      let wake: () => void = () => undefined;
-      const woken = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      // Listening begins before the look, so that a retirement in between is not missed.
-      const end = this.#retirement.onEnded((name) => name === secretName && wake());
-      signal.addEventListener('abort', wake, { once: true });
-      try {
-        if (signal.aborted || (await enough(await this.status(secretName)))) return;
-        await woken;
-      } finally {
-        end();
-        signal.removeEventListener('abort', wake);
-      }
-    }
+    const retirements = (wake: () => void): Cancel => this.#retirement.onEnded((name) => name === secretName && wake());
+    await waitUntil(async () => enough(await this.status(secretName)), [retirements], this.#context.signal);
   }
 
   async #resumeOne(secretName: string): Promise<void> {

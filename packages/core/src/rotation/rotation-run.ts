@@ -21,8 +21,13 @@ export class RotationRun {
 
   async toPromotion(): Promise<{ result: RotationResult; state: RotationState }> {
     const current = await this.#current();
-    let active = await this.#active();
-    if (active.step === 'create') active = await this.#create(active, current);
+    const begun = await this.#active();
+    const active = begun.step === 'create' ? await this.#create(begun, current) : begun;
+    return this.context.turns.take(this.secretName, () => this.#fromApply(active, current));
+  }
+
+  async #fromApply(created: ActiveRotation, current: SecretVersion | undefined): Promise<{ result: RotationResult; state: RotationState }> {
+    let active = created;
     const pending = await this.#pending(active);
     if (active.step === 'apply') active = await this.#forward(active, current, pending, 'apply', 'verify');
     if (active.step === 'verify') active = await this.#forward(active, current, pending, 'verify', undefined);

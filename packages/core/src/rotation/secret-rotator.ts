@@ -72,9 +72,10 @@ export interface SecretRotator<T = unknown> {
    */
   undo?(context: PendingContext<T>): void | Promise<void>;
   /**
-   * The identity (user name, key id…) a value belongs to, and all identities there are. A rotator whose identities take turns states both:
-   * the next rotation then waits until one of them is free. Without them every new value is an identity of its own.
+   * The identity (user name, key id…) a value belongs to. Versions of one identity are retired in the order they were replaced. Without it
+   * every value is an identity of its own.
    */
   identityOf?(value: T): string;
+  /** All identities there are, of a rotator whose identities take turns: a rotation then waits until one of them is free. */
   identities?(): readonly string[];
 }

@@ -25,8 +25,8 @@ interface PgPoolPrivates {
 }
 
 /**
- * The private members of pg-pool that a roll uses, all in this one place. Tested with pg-pool TESTED_VERSIONS; the contract test holds them
- * against the installed one. Undefined when a version lacks them: the pool then does without rolling.
+ * The private members of pg-pool that a roll uses, all in this one place. Tested with pg-pool 3.6.2, 3.10.1 and 3.14.0; a contract
+ * test holds them against the installed one. Undefined when a version lacks them: the pool then does without rolling.
  */
 export function poolInternals(pool: pg.Pool): PoolInternals | undefined {
   if (!hasPrivates(pool)) return undefined;

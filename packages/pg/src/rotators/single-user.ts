@@ -71,6 +71,10 @@ class SingleUser implements PostgresRotator {
     return { username, password: context.randomPassword({ excludePunctuation: true }) };
   }
 
+  identityOf(value: DatabaseCredentials): string {
+    return value.username;
+  }
+
   async apply(context: PendingContext<DatabaseCredentials>): Promise<void> {
     const pending = context.pending.value;
     // The note is stored before the password is touched: without it, nobody has tried yet and the pending value cannot be valid.

@@ -1,0 +1,24 @@
+import type { Cancel } from '../foundation/clock.js';
+
+/** Registers a function to be called when the answer may have changed. */
+export type Trigger = (wake: () => void) => Cancel;
+
+/** Resolves when `condition` holds, asked again after each trigger, or when `signal` is aborted. Nothing is polled. */
+export async function waitUntil(condition: () => Promise<boolean>, triggers: readonly Trigger[], signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    let wake: () => void = () => undefined;
+    const woken = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    // Listening begins before the look, so that a change in between is not missed.
+    const ends = triggers.map((trigger) => trigger(wake));
+    signal.addEventListener('abort', wake, { once: true });
+    try {
+      if (await condition()) return;
+      await woken;
+    } finally {
+      for (const end of ends) end();
+      signal.removeEventListener('abort', wake);
+    }
+  }
+}
