@@ -1,0 +1,16 @@
+import Database from 'better-sqlite3';
+import { sqliteStore } from '@nestjs-secrets/typeorm';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+const vals=Array.from({length:3000},()=>randomBytes(600));let n=0;const v=()=>vals[n++%3000];
+const f=mkdtempSync('/tmp/d-x-');
+const mk=(name,extra)=>{const d=new Database(f+'/'+name); d.pragma('journal_mode = WAL'); d.pragma('synchronous = FULL');
+d.exec("CREATE TABLE bare (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL, revision INTEGER); INSERT INTO bare VALUES('',x'',0)");
+const u=d.prepare('INSERT INTO bare (key, value,revision) VALUES (?, ?,?) ON CONFLICT (key) DO UPDATE SET value = excluded.value,revision=excluded.revision');
+let r=0;const put=d.transaction(k=>{u.run(k,v(),++r); if(extra) u.run('',Buffer.alloc(0),r)}); return put;};
+const raw=mk('a'), two=mk('b',true);
+const s=sqliteStore({path:f+'/c.sqlite'}); await s.open();
+const s0=sqliteStore({path:f+'/d.sqlite'}); await s0.open();
+const time=async(name,fn)=>{const c=process.cpuUsage();const t=performance.now(); for(let i=0;i<400;i++) await fn('versions/MyDbCreds/'+i%100); const e=process.cpuUsage(c); return [name,((performance.now()-t)/400*1000)|0, (e.user/400)|0,(e.system/400)|0].join(' ')};
+for(let k=0;k<4;k++) console.log([await time('raw',raw),await time('raw imm',k=>raw.immediate(k)),await time('two pages',two),await time('store',k=>s.commit({conditions:[],writes:[{key:k,value:v()}]}))].join(' | '));
+await s.close(); await s0.close(); rmSync(f,{recursive:true});
