@@ -12,6 +12,8 @@ import {
   isSecretsError,
   localKeyFile,
   memoryStore,
+  type PendingContext,
+  type RetireContext,
   type RotationPolicy,
   type Secret,
   SecretsManager,
@@ -38,7 +40,10 @@ afterEach(async () => {
 });
 
 async function boot(...imports: DynamicModule[]): Promise<INestApplicationContext> {
-  const app = await NestFactory.createApplicationContext({ module: class Root {}, imports }, { logger: false, abortOnError: false });
+  const app = await NestFactory.createApplicationContext(
+    { module: class Root {}, imports },
+    { logger: false, abortOnError: false },
+  );
   apps.push(app);
   return app;
 }
@@ -56,7 +61,12 @@ async function expectFailure(attempt: () => unknown, code: string | readonly str
   if (!isSecretsError(error)) throw new Error(`expected ${String(code)}, got ${inspect(error)}`);
   expect([code].flat()).toContain(error.code);
   expect(error.message.length).toBeGreaterThan(20);
-  const shown = [inspect(error, { depth: 10, showHidden: true }), JSON.stringify(error), error.stack, inspect(error.cause, { showHidden: true })];
+  const shown = [
+    inspect(error, { depth: 10, showHidden: true }),
+    JSON.stringify(error),
+    error.stack,
+    inspect(error.cause, { showHidden: true }),
+  ];
   expect(shown.join('\n')).not.toContain(CANARY);
   return error;
 }
@@ -86,7 +96,11 @@ describe('a manager that is asked for what cannot be', () => {
     ['a name with a space', 'SECRET_NAME_INVALID', () => manager.createSecret('My Token', CANARY)],
     ['a name with a letter beyond ASCII', 'SECRET_NAME_INVALID', () => manager.getSecretValue('Tökèn')],
     ['a name of 193 characters', 'SECRET_NAME_INVALID', () => manager.putSecretValue('x'.repeat(193), CANARY)],
-    ['a name that is no string', 'SECRET_NAME_INVALID', () => manager.getSecretValue({ name: 'Token' } as unknown as string)],
+    [
+      'a name that is no string',
+      'SECRET_NAME_INVALID',
+      () => manager.getSecretValue({ name: 'Token' } as unknown as string),
+    ],
     ['a definition with an empty name', 'SECRET_NAME_INVALID', () => defineSecret('')],
     ['the token of an illegal name', 'SECRET_NAME_INVALID', () => getSecretToken('My Token')],
     ['a value that does not fit its schema', 'VALUE_INVALID', () => manager.putSecretValue('Token', { key: [CANARY] })],
@@ -95,12 +109,36 @@ describe('a manager that is asked for what cannot be', () => {
     ['bytes past 65,536', 'VALUE_TOO_LARGE', () => manager.createSecret('Other', Buffer.alloc(65_537, CANARY))],
     ['a second secret of one name', 'SECRET_EXISTS', () => manager.createSecret('Token', { key: 'another' })],
     ['an interval of 0', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ every: 0 }))],
-    ["an interval of '0s'", 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ every: '0s' }))],
-    ['an interval below 0', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ every: -1 }))],
-    ['an interval that is no number', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ every: Number.NaN }))],
-    ['an invalid cron expression', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ cron: 'every day' }))],
-    ['an empty cron expression', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ cron: '' }))],
-    ['an unknown time zone', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({ cron: '0 3 * * *', timeZone: 'Nowhere' }))],
+    [
+      "an interval of '0s'",
+      'ROTATION_POLICY_INVALID',
+      () => manager.updateRotationPolicy('Token', policy({ every: '0s' })),
+    ],
+    [
+      'an interval below 0',
+      'ROTATION_POLICY_INVALID',
+      () => manager.updateRotationPolicy('Token', policy({ every: -1 })),
+    ],
+    [
+      'an interval that is no number',
+      'ROTATION_POLICY_INVALID',
+      () => manager.updateRotationPolicy('Token', policy({ every: Number.NaN })),
+    ],
+    [
+      'an invalid cron expression',
+      'ROTATION_POLICY_INVALID',
+      () => manager.updateRotationPolicy('Token', policy({ cron: 'every day' })),
+    ],
+    [
+      'an empty cron expression',
+      'ROTATION_POLICY_INVALID',
+      () => manager.updateRotationPolicy('Token', policy({ cron: '' })),
+    ],
+    [
+      'an unknown time zone',
+      'ROTATION_POLICY_INVALID',
+      () => manager.updateRotationPolicy('Token', policy({ cron: '0 3 * * *', timeZone: 'Nowhere' })),
+    ],
     ['a schedule of neither kind', 'ROTATION_POLICY_INVALID', () => manager.updateRotationPolicy('Token', policy({}))],
     ['a rotation without a policy', 'ROTATION_POLICY_INVALID', () => manager.rotateSecret('Token')],
     ['a TTL of 0', 'VALUE_INVALID', () => manager.updateSecret('Token', { ttl: 0 })],
@@ -123,29 +161,59 @@ describe('a manager that is asked for what cannot be', () => {
 });
 
 describe('an application that cannot start', () => {
-  const withDefinition = (definition: SecretDefinition<never> | SecretDefinition) => boot(inMemory(), SecretsModule.forFeature([definition]));
+  const withDefinition = (definition: SecretDefinition<never> | SecretDefinition) =>
+    boot(inMemory(), SecretsModule.forFeature([definition]));
 
   it.each<[what: string, code: string, start: () => unknown]>([
     ['a secret that nobody made', 'SECRET_NOT_FOUND', () => boot(inMemory(), SecretsModule.forFeature(['Nowhere']))],
     [
       'a first value that does not fit its schema',
       'VALUE_INVALID',
-      () => withDefinition(defineSecret('Token', z.object({ key: z.number() }), { initial: () => ({ key: CANARY }) as never })),
+      () =>
+        withDefinition(
+          defineSecret('Token', z.object({ key: z.number() }), { initial: () => ({ key: CANARY }) as never }),
+        ),
     ],
     [
-      'two definitions of one name',
+      'two definitions of one name in one list',
       'SECRET_DEFINED_TWICE',
-      () => boot(inMemory(), SecretsModule.forFeature([defineSecret('Token', z.string()), defineSecret('Token', z.number())])),
+      () =>
+        boot(
+          inMemory(),
+          SecretsModule.forFeature([defineSecret('Token', z.string()), defineSecret('Token', z.number())]),
+        ),
+    ],
+    [
+      'two definitions of one name in two modules',
+      'SECRET_DEFINED_TWICE',
+      () =>
+        boot(
+          inMemory(),
+          SecretsModule.forFeature([defineSecret('Token', z.string(), { initial: () => CANARY })]),
+          SecretsModule.forFeature([defineSecret('Token', z.string(), { initial: () => CANARY })]),
+        ),
     ],
     [
       'a definition with an interval of 0',
       'ROTATION_POLICY_INVALID',
-      () => withDefinition(defineSecret('Token', z.string(), { initial: () => CANARY, rotation: { rotator: 'any', schedule: { every: 0 } } })),
+      () =>
+        withDefinition(
+          defineSecret('Token', z.string(), {
+            initial: () => CANARY,
+            rotation: { rotator: 'any', schedule: { every: 0 } },
+          }),
+        ),
     ],
     [
       'a definition with an invalid cron expression',
       'ROTATION_POLICY_INVALID',
-      () => withDefinition(defineSecret('Token', z.string(), { initial: () => CANARY, rotation: { rotator: 'any', schedule: { cron: '61 * * * *' } } })),
+      () =>
+        withDefinition(
+          defineSecret('Token', z.string(), {
+            initial: () => CANARY,
+            rotation: { rotator: 'any', schedule: { cron: '61 * * * *' } },
+          }),
+        ),
     ],
     ['neither store nor source', 'MODULE_OPTIONS_INVALID', () => boot(SecretsModule.forRoot({}))],
   ])('%s: %s', async (_what, code, start) => {
@@ -185,7 +253,10 @@ describe('a store whose key file is not as it should be', () => {
   });
 
   it('of another store: KEY_MISMATCH', async () => {
-    await expectFailure(() => start(localKeyFile({ path: path.join(folder, 'other.key'), create: 'if-missing' })), 'KEY_MISMATCH');
+    await expectFailure(
+      () => start(localKeyFile({ path: path.join(folder, 'other.key'), create: 'if-missing' })),
+      'KEY_MISMATCH',
+    );
   });
 });
 
@@ -219,12 +290,15 @@ describe('a store with one corrupt record', () => {
     expect((await manager.getSecretValue('Zuletzt')).value).toBe('sound too');
   });
 
-  it.each([0, 0.1, 0.25, 0.5, 0.75, 0.99])('in its envelope, at %d of its length: only this secret fails', async (at) => {
-    await flip(store, 'value/Token:v1', at);
-    await expectFailure(() => manager.getSecretValue('Token'), ['RECORD_CORRUPT', 'KEY_MISMATCH']);
-    await manager.putSecretValue('Token', 'a new value');
-    expect((await manager.getSecretValue('Token')).value).toBe('a new value');
-  });
+  it.each([0, 0.1, 0.25, 0.5, 0.75, 0.99])(
+    'in its envelope, at %d of its length: only this secret fails',
+    async (at) => {
+      await flip(store, 'value/Token:v1', at);
+      await expectFailure(() => manager.getSecretValue('Token'), ['RECORD_CORRUPT', 'KEY_MISMATCH']);
+      await manager.putSecretValue('Token', 'a new value');
+      expect((await manager.getSecretValue('Token')).value).toBe('a new value');
+    },
+  );
 
   it('in its head: only this secret fails', async () => {
     await flip(store, 'secret/Token', 0);
@@ -267,18 +341,18 @@ describe('a rotator that throws', () => {
       this.#made += 1;
       return `${CANARY}-${this.#made}`;
     }
-    apply({ pending }: { pending: { value: string } }): void {
+    apply({ pending }: PendingContext<string>): void {
       this.known.add(pending.value);
       this.#failAt('apply');
     }
     verify(): void {
       this.#failAt('verify');
     }
-    retire({ retiring }: { retiring: { value: string } }): void {
+    retire({ retiring }: RetireContext<string>): void {
       this.#failAt('retire');
       this.known.delete(retiring.value);
     }
-    undo({ pending }: { pending: { value: string } }): void {
+    undo({ pending }: PendingContext<string>): void {
       this.known.delete(pending.value);
     }
 
@@ -293,27 +367,37 @@ describe('a rotator that throws', () => {
 
   beforeEach(async () => {
     rotator = new CarelessRotator();
-    const definition = defineSecret('Token', z.string(), { initial: () => CANARY, rotation: { rotator: rotator.name } });
+    const definition = defineSecret('Token', z.string(), {
+      initial: () => CANARY,
+      rotation: { rotator: rotator.name },
+    });
     const root = SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys(), rotators: [rotator] });
     const app = await boot(root, SecretsModule.forFeature([definition]));
     manager = app.get(SecretsManager);
     handle = app.get(getSecretToken('Token'), { strict: false });
   });
 
-  it.each<Step>(['create', 'apply', 'verify'])('I1 at %s: the secret stays what it was, and the next rotation works', async (step) => {
-    rotator.failing = step;
-    const error = await expectFailure(() => manager.rotateSecret('Token'), 'ROTATION_FAILED');
-    expect(error).toMatchObject({ step, undone: true, secretName: 'Token' });
-    expect([handle.versionId, handle.value]).toEqual(['v1', CANARY]);
-    expect([...rotator.known]).toEqual([CANARY]);
-    expect((await manager.describeSecret('Token')).rotation).toMatchObject({ failures: 1, step: undefined, unretired: [] });
+  it.each<Step>(['create', 'apply', 'verify'])(
+    'I1 at %s: the secret stays what it was, and the next rotation works',
+    async (step) => {
+      rotator.failing = step;
+      const error = await expectFailure(() => manager.rotateSecret('Token'), 'ROTATION_FAILED');
+      expect(error).toMatchObject({ step, undone: true, secretName: 'Token' });
+      expect([handle.versionId, handle.value]).toEqual(['v1', CANARY]);
+      expect([...rotator.known]).toEqual([CANARY]);
+      expect((await manager.describeSecret('Token')).rotation).toMatchObject({
+        failures: 1,
+        step: undefined,
+        unretired: [],
+      });
 
-    rotator.failing = undefined;
-    await manager.rotateSecret('Token', { until: 'retired' });
-    await handle.refresh();
-    expect([...rotator.known]).toEqual([handle.value]);
-    expect(handle.value).not.toBe(CANARY);
-  });
+      rotator.failing = undefined;
+      await manager.rotateSecret('Token', { until: 'retired' });
+      await handle.refresh();
+      expect([...rotator.known]).toEqual([handle.value]);
+      expect(handle.value).not.toBe(CANARY);
+    },
+  );
 
   it('I6 at retire: it is tried again until the old value is dead', async () => {
     rotator.failing = 'retire';
@@ -326,7 +410,10 @@ describe('a rotator that throws', () => {
     expect((await manager.describeSecret('Token')).rotation?.unretired).toEqual(['v1']);
 
     rotator.failing = undefined;
-    await eventually('the old version is retired', async () => (await manager.describeSecret('Token')).rotation?.unretired.length === 0);
+    await eventually(
+      'the old version is retired',
+      async () => (await manager.describeSecret('Token')).rotation?.unretired.length === 0,
+    );
     expect(rotator.known.has(CANARY)).toBe(false);
     await handle.refresh();
     expect(handle.versionId).toBe(versionId);

@@ -149,9 +149,9 @@ describe.each<Strategy>(['alternating-users', 'single-user'])(
       expect(app.get(getEntityManagerToken(), { strict: false })).toBe(before.manager);
       expect(app.get(getRepositoryToken(Order), { strict: false })).toBe(before.repository);
       expect(orders.dataSource).toBe(before.dataSource);
-    expect(orders.manager).toBe(before.manager);
-    expect(orders.repository).toBe(before.repository);
-    const [who] = await before.repositoryByHand.query('SELECT session_user AS name');
+      expect(orders.manager).toBe(before.manager);
+      expect(orders.repository).toBe(before.repository);
+      const [who] = await before.repositoryByHand.query('SELECT session_user AS name');
       expect(who.name).toBe(creds.value.username);
       expect(await before.manager.count(Order)).toBe(load.acknowledged.length);
     });

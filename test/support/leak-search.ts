@@ -16,7 +16,9 @@ export function formsOf(text: string): ReadonlySet<string> {
 
 /** The characters of a base64 text that depend on these bytes alone, when `offset` others (modulo 3) come before them and any behind. */
 function innerBase64(bytes: Buffer, offset: number, encoding: 'base64' | 'base64url'): string {
-  const encoded = Buffer.concat([Buffer.alloc(offset), bytes]).toString(encoding).replace(/=+$/, '');
+  const encoded = Buffer.concat([Buffer.alloc(offset), bytes])
+    .toString(encoding)
+    .replace(/=+$/, '');
   const isLastShared = (offset + bytes.length) % 3 !== 0;
   return encoded.slice(Math.ceil((offset * 8) / 6), isLastShared ? -1 : undefined);
 }

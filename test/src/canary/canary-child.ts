@@ -51,7 +51,8 @@ class Consumer {
   @OnSecretChange('ApiKey')
   async take(change: SecretChange<ApiKey>): Promise<void> {
     show('a change', change);
-    if (change.versionId === 'mine') await firstValueFrom(this.apiKey.changes$.pipe(filter(({ versionId }) => versionId !== 'mine')));
+    if (change.versionId === 'mine')
+      await firstValueFrom(this.apiKey.changes$.pipe(filter(({ versionId }) => versionId !== 'mine')));
     throw new Error(`a careless listener had ${change.value.key}`);
   }
 }
@@ -115,9 +116,15 @@ async function useManager(app: INestApplicationContext, { canaries }: CanaryOrde
   show('describe', await manager.describeSecret('ApiKey'));
   show('list', await manager.listSecrets());
   show('versions', await manager.listVersions('ApiKey'));
-  await showFailure('schema mismatch', () => manager.putSecretValue('ApiKey', { key: [canaries.misfit], [canaries.misfit]: canaries.misfit }));
-  await showFailure('too large', () => manager.putSecretValue('ApiKey', { key: canaries.oversized.padEnd(70_000, '.') }));
-  await showFailure('conflict', () => manager.putSecretValue('ApiKey', { key: canaries.conflicting }, { versionId: 'mine' }));
+  await showFailure('schema mismatch', () =>
+    manager.putSecretValue('ApiKey', { key: [canaries.misfit], [canaries.misfit]: canaries.misfit }),
+  );
+  await showFailure('too large', () =>
+    manager.putSecretValue('ApiKey', { key: canaries.oversized.padEnd(70_000, '.') }),
+  );
+  await showFailure('conflict', () =>
+    manager.putSecretValue('ApiKey', { key: canaries.conflicting }, { versionId: 'mine' }),
+  );
   await showFailure('exists', () => manager.createSecret('ApiKey', { key: canaries.conflicting }));
 }
 
@@ -137,7 +144,9 @@ async function rotateWithFailures(app: INestApplicationContext, failing: Set<Fai
   // The event comes while the rotation that was undone is still ending; a request in the same turn would join it.
   await new Promise((resolve) => setImmediate(resolve));
   failing.add('retire');
-  const refused = firstValueFrom(manager.rotationEvents$.pipe(filter((event) => event.type === 'failed' && event.step === 'retire')));
+  const refused = firstValueFrom(
+    manager.rotationEvents$.pipe(filter((event) => event.type === 'failed' && event.step === 'retire')),
+  );
   await manager.rotateSecret(CREDENTIALS);
   await refused;
   failing.clear();
@@ -147,21 +156,38 @@ async function rotateWithFailures(app: INestApplicationContext, failing: Set<Fai
 async function failQueries(app: INestApplicationContext): Promise<void> {
   const dataSource = app.get(DataSource);
   await showFailure('no such table', () => dataSource.query('SELECT * FROM nowhere WHERE id = $1', [1]));
-  await showFailure('in a transaction', () => dataSource.transaction((manager) => manager.query('SELECT 1 / $1::int', [0])));
-  const unreachable = new DataSource({ ...(dataSource.options as object), port: 1, logging: 'all' } as typeof dataSource.options);
+  await showFailure('in a transaction', () =>
+    dataSource.transaction((manager) => manager.query('SELECT 1 / $1::int', [0])),
+  );
+  const unreachable = new DataSource({
+    ...(dataSource.options as object),
+    port: 1,
+    logging: 'all',
+  } as typeof dataSource.options);
   await showFailure('no server', () => unreachable.initialize());
-  const elsewhere = new DataSource({ ...(dataSource.options as object), database: 'nowhere' } as typeof dataSource.options);
+  const elsewhere = new DataSource({
+    ...(dataSource.options as object),
+    database: 'nowhere',
+  } as typeof dataSource.options);
   await showFailure('no such database', () => elsewhere.initialize());
 }
 
 async function startWithWrongKey({ place }: CanaryOrder): Promise<void> {
   const { store } = partsAt(place);
   const root = SecretsModule.forRoot({ store, keys: ephemeralKeys() });
-  await showFailure('wrong key', () => NestFactory.createApplicationContext(root, { logger: logger(), abortOnError: false }));
+  await showFailure('wrong key', () =>
+    NestFactory.createApplicationContext(root, { logger: logger(), abortOnError: false }),
+  );
 }
 
 async function liveOnPostgres({ place, canaries }: CanaryOrder): Promise<void> {
-  const dataSource = new DataSource({ type: 'postgres', ...place.server, ...place.admin, logging: 'all', logger: 'simple-console' });
+  const dataSource = new DataSource({
+    type: 'postgres',
+    ...place.server,
+    ...place.admin,
+    logging: 'all',
+    logger: 'simple-console',
+  });
   const root = SecretsModule.forRoot({ store: sqlStore(dataSource), keys: ephemeralKeys() });
   const app = await NestFactory.createApplicationContext(root, { logger: logger(), abortOnError: false });
   const manager = app.get(SecretsManager);

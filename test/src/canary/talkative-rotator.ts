@@ -15,7 +15,11 @@ function carelessError(step: FailingStep, values: readonly (DatabaseCredentials 
 }
 
 /** A rotator that notes down the passwords it makes and fails at the steps in `failing`, telling all it knows. */
-export function talkativeRotator(rotator: PostgresRotator, madeFile: string, failing: ReadonlySet<FailingStep>): PostgresRotator {
+export function talkativeRotator(
+  rotator: PostgresRotator,
+  madeFile: string,
+  failing: ReadonlySet<FailingStep>,
+): PostgresRotator {
   const failAt = (step: FailingStep, values: readonly (DatabaseCredentials | undefined)[]): void => {
     if (failing.has(step)) throw carelessError(step, values);
   };
