@@ -52,8 +52,13 @@ const removeStale = (source, output) => {
 
 /** Everything the outputs of a folder are made from. Folders count too: their times tell of a source that was removed. */
 const inputsOf = (folder, config) => [
-  ...[tsc, inRoot('tsconfig.base.json'), inRoot('node_modules/.package-lock.json')],
-  ...[inRoot(folder, 'package.json'), inRoot(folder, 'tsconfig.json'), inRoot(folder, config), inRoot(folder, 'src')],
+  tsc,
+  inRoot('tsconfig.base.json'),
+  inRoot('node_modules/.package-lock.json'),
+  inRoot(folder, 'package.json'),
+  inRoot(folder, 'tsconfig.json'),
+  inRoot(folder, config),
+  inRoot(folder, 'src'),
   ...treeOf(inRoot(folder, 'src')),
   ...dependenciesOf(folder).flatMap((dependency) => outputsOf(dependency).map(({ output }) => stampOf(output))),
 ];

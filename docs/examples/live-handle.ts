@@ -1,53 +1,6 @@
-import { Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import {
-  defineSecret,
-  ephemeralKeys,
-  getSecretToken,
-  InjectSecret,
-  memoryStore,
-  OnSecretChange,
-  type Secret,
-  type SecretChange,
-  SecretsManager,
-  SecretsModule,
-} from '@nestjs-secrets/core';
-import { z } from 'zod';
-
-interface SmtpLogin {
-  user: string;
-  pass: string;
-}
-
-const smtpLogin = defineSecret('SmtpLogin', z.object({ user: z.string(), pass: z.string().min(8) }), {
-  initial: () => ({ user: 'mailer', pass: 'first-password' }),
-});
-
-@Injectable()
-export class Mailer {
-  readonly reconnects: string[] = [];
-
-  constructor(@InjectSecret(smtpLogin) private readonly login: Secret<SmtpLogin>) {}
-
-  /** Reads the value each time; it is synchronous and always the latest. */
-  send(): string {
-    return `sent as ${this.login.value.user} with a password of ${this.login.value.pass.length} characters`;
-  }
-
-  @OnSecretChange(smtpLogin)
-  async reconnect(change: SecretChange<SmtpLogin>): Promise<void> {
-    this.reconnects.push(`${change.previousVersionId} → ${change.versionId}${change.rolledBack ? ' (back)' : ''}`);
-  }
-}
-
-@Module({
-  imports: [
-    SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
-    SecretsModule.forFeature([smtpLogin]),
-  ],
-  providers: [Mailer],
-})
-export class MailModule {}
+import { getSecretToken, type Secret, SecretsManager } from '@nestjs-secrets/core';
+import { Mailer, MailModule, type SmtpLogin, smtpLogin } from './mailer.js';
 
 export async function main(): Promise<{ mails: string[]; reconnects: readonly string[]; printed: string }> {
   const app = await NestFactory.createApplicationContext(MailModule, { logger: false });
@@ -63,7 +16,7 @@ export async function main(): Promise<{ mails: string[]; reconnects: readonly st
   await login.refresh();
   mails.push(mailer.send());
 
-  const printed = `${await manager.getSecretValue('SmtpLogin')}`;
+  const printed = String(await manager.getSecretValue('SmtpLogin'));
   await app.close();
   return { mails, reconnects: mailer.reconnects, printed };
 }

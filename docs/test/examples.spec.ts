@@ -9,6 +9,7 @@ import { DataSource } from 'typeorm';
 import { main as customRotator } from '../examples/custom-rotator.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
+import { main as oneHandle } from '../examples/one-handle.js';
 import { main as simulatedSchedule } from '../examples/simulated-schedule.js';
 import { main as testingAnApplication } from '../examples/testing-an-application.js';
 
@@ -32,6 +33,10 @@ describe('the examples of the guide', () => {
 
   it('testing-an-application.ts', async () => {
     expect(await testingAnApplication()).toEqual(['hello.first', 'hello.second']);
+  });
+
+  it('one-handle.ts', async () => {
+    expect(await oneHandle()).toBe('fixed');
   });
 
   it('simulated-schedule.ts', async () => {
