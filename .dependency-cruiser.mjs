@@ -102,7 +102,8 @@ export default {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    exclude: { path: '(^|/)dist/' },
+    // The smoke projects are compiled and run elsewhere, against the packed packages.
+    exclude: { path: '(^|/)dist/|^test/smoke/' },
     tsConfig: { fileName: 'tsconfig.json' },
     tsPreCompilationDeps: true,
     enhancedResolveOptions: {

@@ -35,7 +35,9 @@ const { values } = parseArgs({
   },
 });
 
-const chosen = [...BENCHMARKS].filter(([name, { byDefault }]) => (values.only === undefined ? byDefault : values.only === name));
+const chosen = [...BENCHMARKS].filter(([name, { byDefault }]) =>
+  values.only === undefined ? byDefault : values.only === name,
+);
 if (chosen.length === 0) {
   console.error(`There is no benchmark ${values.only}. There are: ${[...BENCHMARKS.keys()].join(', ')}.`);
   process.exit(2);
@@ -47,13 +49,17 @@ const options: Options = {
   strategy: values.strategy === 'single-user' || values.strategy === 'alternating-users' ? values.strategy : undefined,
 };
 
-console.log(`node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}; medians of interleaved rounds\n`);
+console.log(
+  `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}; medians of interleaved rounds\n`,
+);
 const rows: Row[] = [];
 for (const [name, benchmark] of chosen) {
   console.log(`${name} …`);
   for (const row of await benchmark.run(options)) {
     rows.push(row);
-    console.log(`  ${row.name.padEnd(58)} ${figure(row.value)} against ${figure(row.baseline)} ${row.unit.padEnd(6)} ratio ${figure(row.ratio)}`);
+    console.log(
+      `  ${row.name.padEnd(58)} ${figure(row.value)} against ${figure(row.baseline)} ${row.unit.padEnd(6)} ratio ${figure(row.ratio)}`,
+    );
   }
 }
 if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(rows, undefined, 2)}\n`);

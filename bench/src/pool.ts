@@ -26,7 +26,12 @@ const WAYS: readonly Way[] = [
   { name: 'alternating users, each 500 ms', adoption: 'live', strategy: 'alternating-users', rotateEveryMs: 500 },
   { name: 'single user, each 500 ms', adoption: 'live', strategy: 'single-user', rotateEveryMs: 500 },
   { name: 'alternating users, each 5 s', adoption: 'live', strategy: 'alternating-users', rotateEveryMs: 5000 },
-  { name: 'destroy()+initialize(), each 500 ms', adoption: 'reinitialize', strategy: 'alternating-users', rotateEveryMs: 500 },
+  {
+    name: 'destroy()+initialize(), each 500 ms',
+    adoption: 'reinitialize',
+    strategy: 'alternating-users',
+    rotateEveryMs: 500,
+  },
 ];
 
 /** The loads of a rotating application against the same application without rotation, and against what people do today. */
@@ -36,13 +41,22 @@ export async function benchPool({ seconds, rounds }: PoolBenchOptions): Promise<
     for (const statement of loadSchema) await server.query(statement);
     // Unmeasured: the first load meets cold caches, in the server and here.
     await measure(server, NONE, moderate, 3);
-    return [...(await benchShape(server, 'moderate', moderate, seconds, rounds)), ...(await benchShape(server, 'saturated', saturated, seconds, 1))];
+    return [
+      ...(await benchShape(server, 'moderate', moderate, seconds, rounds)),
+      ...(await benchShape(server, 'saturated', saturated, seconds, 1)),
+    ];
   } finally {
     await server.stop();
   }
 }
 
-async function benchShape(server: PostgresServer, label: string, shape: LoadShape, seconds: number, rounds: number): Promise<Row[]> {
+async function benchShape(
+  server: PostgresServer,
+  label: string,
+  shape: LoadShape,
+  seconds: number,
+  rounds: number,
+): Promise<Row[]> {
   const runs = new Map<Way, Run[]>([NONE, ...WAYS].map((way) => [way, []]));
   for (let round = 0; round < rounds; round += 1) {
     for (const [way, results] of runs) results.push(await measure(server, way, shape, seconds));

@@ -18,11 +18,23 @@ export async function benchRead(): Promise<Row[]> {
   const credentials: Credentials = { username: 'app', password: cryptoRandomness.bytes(16).toString('hex') };
   const source: SecretSource = {
     name: 'bench',
-    fetch: async (name) => ({ name, versionId: 'v1', value: credentials, promotion: 1, rolledBack: false, expiresAt: undefined }),
+    fetch: async (name) => ({
+      name,
+      versionId: 'v1',
+      value: credentials,
+      promotion: 1,
+      rolledBack: false,
+      expiresAt: undefined,
+    }),
     candidates: async () => [],
     watch: () => () => undefined,
   };
-  @Module({ imports: [SecretsModule.forRoot({ source, clock: systemClock, refreshIntervalMs: 0 }), SecretsModule.forFeature(['MyDbCreds'])] })
+  @Module({
+    imports: [
+      SecretsModule.forRoot({ source, clock: systemClock, refreshIntervalMs: 0 }),
+      SecretsModule.forFeature(['MyDbCreds']),
+    ],
+  })
   class App {}
   const app = await NestFactory.createApplicationContext(App, { logger: false });
   const secret = app.get<Secret<Credentials>>(getSecretToken('MyDbCreds'), { strict: false });

@@ -27,7 +27,14 @@ async function soak(strategy: Strategy, rotations: number): Promise<Row[]> {
   const server = await startPostgres({ settings: { max_connections: '200' } });
   try {
     for (const statement of loadSchema) await server.query(statement);
-    const app = await startRotatingApp({ server, strategy, adoption: 'live', applicationName: `soak ${strategy}`, rotateEveryMs: EVERY_MS, poolSize: POOL_SIZE });
+    const app = await startRotatingApp({
+      server,
+      strategy,
+      adoption: 'live',
+      applicationName: `soak ${strategy}`,
+      rotateEveryMs: EVERY_MS,
+      poolSize: POOL_SIZE,
+    });
     const sum = { operations: 0, failed: 0, hung: 0, lostWrites: 0, unfinished: 0 };
     while (app.rotations < rotations) {
       const seconds = Math.min(STRETCH_SECONDS, Math.ceil(((rotations - app.rotations) * EVERY_MS) / 1000) + 1);
@@ -37,7 +44,9 @@ async function soak(strategy: Strategy, rotations: number): Promise<Row[]> {
       sum.hung += result.hung;
       sum.lostWrites += result.lostWrites;
       sum.unfinished += result.longTransactionsStarted - result.longTransactionsFinished;
-      console.log(`  ${strategy}: ${app.rotations} rotations, ${sum.operations} operations, ${sum.failed} failed, ${sum.hung} hung, ${sum.lostWrites} lost ${JSON.stringify(result.failures)}`);
+      console.log(
+        `  ${strategy}: ${app.rotations} rotations, ${sum.operations} operations, ${sum.failed} failed, ${sum.hung} hung, ${sum.lostWrites} lost ${JSON.stringify(result.failures)}`,
+      );
     }
     await app.stopRotating();
     const old = await tryOldCredentials(server, app);
@@ -55,7 +64,11 @@ async function soak(strategy: Strategy, rotations: number): Promise<Row[]> {
       row('hung, of operations', sum.hung, sum.operations),
       row('acknowledged writes lost, of operations', sum.lostWrites, sum.operations),
       row('2 s transactions unfinished', sum.unfinished, sum.operations),
-      row('retired and seen refused, of rotations', app.retired.filter(({ refused, sessionsLeft }) => refused && sessionsLeft === 0).length, app.rotations),
+      row(
+        'retired and seen refused, of rotations',
+        app.retired.filter(({ refused, sessionsLeft }) => refused && sessionsLeft === 0).length,
+        app.rotations,
+      ),
       row('old credentials refused at the end, of those tried', old.refused, old.tried),
       row('sessions of old credentials', old.sessions, 1),
       row('failed rotation steps', app.failures.length, app.rotations),
@@ -66,12 +79,21 @@ async function soak(strategy: Strategy, rotations: number): Promise<Row[]> {
 }
 
 /** Logs in with every credential that was current once and is not any more. */
-async function tryOldCredentials(server: PostgresServer, app: RotatingApp): Promise<{ tried: number; refused: number; sessions: number }> {
+async function tryOldCredentials(
+  server: PostgresServer,
+  app: RotatingApp,
+): Promise<{ tried: number; refused: number; sessions: number }> {
   const old = app.credentials.slice(0, -1);
   const current = app.credentials.at(-1);
   let refused = 0;
   for (const { username, password } of old) {
-    const client = new pg.Client({ host: server.host, port: server.port, database: server.database, user: username, password });
+    const client = new pg.Client({
+      host: server.host,
+      port: server.port,
+      database: server.database,
+      user: username,
+      password,
+    });
     try {
       await client.connect();
     } catch (error) {
@@ -81,6 +103,9 @@ async function tryOldCredentials(server: PostgresServer, app: RotatingApp): Prom
     }
   }
   const users = [...new Set(old.map(({ username }) => username))].filter((username) => username !== current?.username);
-  const [row] = await server.query<{ sessions: number }>('SELECT count(*)::int AS sessions FROM pg_stat_activity WHERE usename = ANY($1)', [users]);
+  const [row] = await server.query<{ sessions: number }>(
+    'SELECT count(*)::int AS sessions FROM pg_stat_activity WHERE usename = ANY($1)',
+    [users],
+  );
   return { tried: old.length, refused, sessions: row?.sessions ?? 0 };
 }

@@ -62,7 +62,7 @@ export async function startPostgres(options: PostgresServerOptions = {}): Promis
       'unix_socket_directories=',
       ...Object.entries(options.settings ?? {}).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
     ],
-    onLog: (message) => lines.push(String(message)),
+    onLog: (message) => lines.push(message),
     onError: (message) => lines.push(String(message)),
   });
   await embedded.initialise();
@@ -76,7 +76,13 @@ export async function startPostgres(options: PostgresServerOptions = {}): Promis
     admin,
     pid,
     async query<R extends pg.QueryResultRow>(sql: string, values?: unknown[]) {
-      const client = new pg.Client({ host: '127.0.0.1', port, database, user: admin.username, password: admin.password });
+      const client = new pg.Client({
+        host: '127.0.0.1',
+        port,
+        database,
+        user: admin.username,
+        password: admin.password,
+      });
       await client.connect();
       try {
         return (await client.query<R>(sql, values)).rows;

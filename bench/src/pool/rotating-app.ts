@@ -137,7 +137,7 @@ interface Database {
 }
 
 async function liveDatabase(secret: Secret<DatabaseCredentials>, base: object): Promise<Database> {
-  const dataSource = new DataSource({ ...base, ...livePostgres(secret) } as DataSourceOptions);
+  const dataSource = new DataSource({ ...base, ...livePostgres(secret) });
   await dataSource.initialize();
   return { target: dataSourceTarget(() => dataSource), close: () => dataSource.destroy() };
 }

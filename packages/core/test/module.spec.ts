@@ -98,7 +98,12 @@ describe('SecretsModule', () => {
 
   it('prints, serialises and inspects a handle without its value', async () => {
     const { login } = (await start()).get(Mailer);
-    const shown = [String(login), JSON.stringify({ login }), inspect(login, { depth: 9, showHidden: true }), `${inspect({ login })}`];
+    const shown = [
+      String(login),
+      JSON.stringify({ login }),
+      inspect(login, { depth: 9, showHidden: true }),
+      inspect({ login }),
+    ];
     expect(shown.join()).not.toContain('first-password');
     expect(String(login)).toBe('Secret(SmtpLogin@v1)');
     expect(inspect(login)).toBe('Secret(SmtpLogin@v1)');
@@ -106,12 +111,23 @@ describe('SecretsModule', () => {
   });
 
   it('takes a valibot schema as well and refuses to start on a value that does not fit, without showing it', async () => {
-    const token = defineSecret('Token', v.object({ key: v.number() }), { initial: () => ({ key: 'canary-of-a-wrong-type' as unknown as number }) });
+    const token = defineSecret('Token', v.object({ key: v.number() }), {
+      initial: () => ({ key: 'canary-of-a-wrong-type' as unknown as number }),
+    });
     const starting = Test.createTestingModule({
-      imports: [SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }), SecretsModule.forFeature([token])],
+      imports: [
+        SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
+        SecretsModule.forFeature([token]),
+      ],
     }).compile();
-    const error = await starting.then(() => undefined, (reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'VALUE_INVALID', message: 'The value of Token does not fit its schema at: key.' });
+    const error = await starting.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toMatchObject({
+      code: 'VALUE_INVALID',
+      message: 'The value of Token does not fit its schema at: key.',
+    });
     expect(inspect(error)).not.toContain('canary');
   });
 
@@ -128,7 +144,10 @@ describe('SecretsModule', () => {
 
   it('says which secret is missing', async () => {
     const starting = Test.createTestingModule({
-      imports: [SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }), SecretsModule.forFeature(['Nowhere'])],
+      imports: [
+        SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
+        SecretsModule.forFeature(['Nowhere']),
+      ],
     }).compile();
     await expect(starting).rejects.toMatchObject({ code: 'SECRET_NOT_FOUND', secretName: 'Nowhere' });
   });
@@ -147,9 +166,12 @@ describe('SecretsModule', () => {
       ],
     }).compile();
     await app.init();
-    const promoted = firstValueFrom(app.get(SecretsManager).rotationEvents$.pipe(filter(({ type }) => type === 'promoted')));
+    const promoted = firstValueFrom(
+      app.get(SecretsManager).rotationEvents$.pipe(filter(({ type }) => type === 'promoted')),
+    );
     const registry = app.get(SchedulerRegistry);
-    for (let looks = 0; !registry.doesExist('timeout', 'nestjs-secrets:Counted') && looks < 1000; looks += 1) await new Promise(setImmediate);
+    for (let looks = 0; !registry.doesExist('timeout', 'nestjs-secrets:Counted') && looks < 1000; looks += 1)
+      await new Promise(setImmediate);
     expect(registry.getTimeouts()).toEqual(['nestjs-secrets:Counted']);
     expect(await promoted).toMatchObject({ secretName: 'Counted', previousVersionId: 'v1', versionId: 'v2' });
     await app.close();
@@ -159,14 +181,21 @@ describe('SecretsModule', () => {
 
   it('tells health in the shape that Terminus takes', async () => {
     expect((await start()).get(SecretsHealthIndicator).check()).toEqual({
-      secrets: { status: 'up', degraded: false, secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined } } },
+      secrets: {
+        status: 'up',
+        degraded: false,
+        secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined } },
+      },
     });
   });
 
   it('completes the handles and closes the store on app.close()', async () => {
     const store = memoryStore();
     app = await Test.createTestingModule({
-      imports: [SecretsModule.forRootAsync({ useFactory: () => ({ store, keys: ephemeralKeys() }) }), SecretsModule.forFeature([smtpLogin])],
+      imports: [
+        SecretsModule.forRootAsync({ useFactory: () => ({ store, keys: ephemeralKeys() }) }),
+        SecretsModule.forFeature([smtpLogin]),
+      ],
     }).compile();
     await app.init();
     const secret = app.get<Secret<SmtpLogin>>(getSecretToken('SmtpLogin'), { strict: false });

@@ -94,12 +94,18 @@ describe.each([
         const rotator = new TargetRotator(target, ring);
         const world = await startWorld({ store: shared, keys, rotators: [named(rotator)] });
         const stored = await Promise.all(
-          (await world.manager.listVersions('Db')).map(async ({ versionId }) => (await world.manager.getSecretValue<Login>('Db', { versionId })).value),
+          (await world.manager.listVersions('Db')).map(
+            async ({ versionId }) => (await world.manager.getSecretValue<Login>('Db', { versionId })).value,
+          ),
         );
         expect([where, stored.some((login) => target.opens(login))]).toEqual([where, true]);
         await world.engine.resume();
         const status = async () => (await world.manager.describeSecret('Db')).rotation;
-        for (let looks = 0; looks < 100 && ((await status())?.step !== undefined || (await status())?.unretired.length !== 0); looks += 1) {
+        for (
+          let looks = 0;
+          looks < 100 && ((await status())?.step !== undefined || (await status())?.unretired.length !== 0);
+          looks += 1
+        ) {
           await world.clock.advance(1_000);
         }
         const current = (await world.manager.getSecretValue<Login>('Db')).value;

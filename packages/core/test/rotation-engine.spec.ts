@@ -33,8 +33,22 @@ describe.each([
     expect(await retired).toMatchObject({ versionId: 'v1', report: { refused: true } });
     expect(world.target.opens(old)).toBe(false);
     const steps = world.events.map((event) => (event.type === 'step' ? event.step : event.type));
-    expect(steps).toEqual(['started', 'create', 'apply', 'verify', 'promote', 'promoted', 'settling', 'retire', 'retired']);
-    expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({ step: undefined, unretired: [], failures: 0 });
+    expect(steps).toEqual([
+      'started',
+      'create',
+      'apply',
+      'verify',
+      'promote',
+      'promoted',
+      'settling',
+      'retire',
+      'retired',
+    ]);
+    expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({
+      step: undefined,
+      unretired: [],
+      failures: 0,
+    });
   });
 
   it('I1 stores the pending version before the target learns it, and writes every step ahead', async () => {
@@ -42,7 +56,10 @@ describe.each([
     const seen: unknown[] = [];
     world.rotator.hook = async (step, side) => {
       const { step: active, unretired } = (await world.manager.describeSecret('Db')).rotation ?? {};
-      const pending = await world.manager.getSecretValue('Db', { stage: 'pending' }).then(({ versionId }) => versionId, () => 'none');
+      const pending = await world.manager.getSecretValue('Db', { stage: 'pending' }).then(
+        ({ versionId }) => versionId,
+        () => 'none',
+      );
       if (side === 'before') seen.push([step, active, pending, unretired]);
     };
     await world.manager.rotateSecret('Db', { until: 'retired' });
@@ -66,41 +83,58 @@ describe.each([
     expect((await secretLink(secret).candidates()).map(({ versionId }) => versionId)).toEqual(['v2', 'v1']);
     let offered: string[] = [];
     world.rotator.hook = async (step, side) => {
-      if (step === 'retire' && side === 'before') offered = (await secretLink(secret).candidates()).map(({ versionId }) => versionId);
+      if (step === 'retire' && side === 'before')
+        offered = (await secretLink(secret).candidates()).map(({ versionId }) => versionId);
     };
     hold.release();
     await world.engine.retired('Db');
     expect(offered).toEqual(['v2']);
   });
 
-  it.each(['create', 'apply', 'verify'])('undoes a rotation whose %s throws, says so without the value, and rotates again', async (step) => {
-    const world = await startRotating(ring);
-    const before = await world.manager.getSecretValue<{ username: string; password: string }>('Db');
-    let leaked = '';
-    world.rotator.hook = async (_step, side) => {
-      const pending = await world.manager.getSecretValue<{ password: string }>('Db', { stage: 'pending' }).catch(() => undefined);
-      leaked = pending?.value.password ?? 'first-password';
-      if (side === 'before') world.rotator.failing.set(step, Object.assign(new Error(`no luck with ${leaked}`), { password: leaked }));
-    };
-    const error = await world.manager.rotateSecret('Db').catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'ROTATION_FAILED', step, undone: true, secretName: 'Db' });
-    expect(leaked).not.toBe('');
-    expect(inspect(error, { depth: 9 }) + JSON.stringify(world.events)).not.toContain(leaked);
-    const after = await world.manager.getSecretValue<{ username: string; password: string }>('Db');
-    expect([after.versionId, after.value]).toEqual([before.versionId, before.value]);
-    expect(world.target.opens(after.value)).toBe(true);
-    expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({ step: undefined, failures: 1, lastRotation: { outcome: 'failed', failure: { step } } });
-    world.rotator.failing.clear();
-    world.rotator.hook = () => undefined;
-    await world.manager.rotateSecret('Db', { until: 'retired' });
-    expect(world.target.opens((await world.manager.getSecretValue<{ username: string; password: string }>('Db')).value)).toBe(true);
-  });
+  it.each(['create', 'apply', 'verify'])(
+    'undoes a rotation whose %s throws, says so without the value, and rotates again',
+    async (step) => {
+      const world = await startRotating(ring);
+      const before = await world.manager.getSecretValue<{ username: string; password: string }>('Db');
+      let leaked = '';
+      world.rotator.hook = async (_step, side) => {
+        const pending = await world.manager
+          .getSecretValue<{ password: string }>('Db', { stage: 'pending' })
+          .catch(() => undefined);
+        leaked = pending?.value.password ?? 'first-password';
+        if (side === 'before')
+          world.rotator.failing.set(step, Object.assign(new Error(`no luck with ${leaked}`), { password: leaked }));
+      };
+      const error = await world.manager.rotateSecret('Db').catch((reason: unknown) => reason);
+      expect(error).toMatchObject({ code: 'ROTATION_FAILED', step, undone: true, secretName: 'Db' });
+      expect(leaked).not.toBe('');
+      expect(inspect(error, { depth: 9 }) + JSON.stringify(world.events)).not.toContain(leaked);
+      const after = await world.manager.getSecretValue<{ username: string; password: string }>('Db');
+      expect([after.versionId, after.value]).toEqual([before.versionId, before.value]);
+      expect(world.target.opens(after.value)).toBe(true);
+      expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({
+        step: undefined,
+        failures: 1,
+        lastRotation: { outcome: 'failed', failure: { step } },
+      });
+      world.rotator.failing.clear();
+      world.rotator.hook = () => undefined;
+      await world.manager.rotateSecret('Db', { until: 'retired' });
+      expect(
+        world.target.opens((await world.manager.getSecretValue<{ username: string; password: string }>('Db')).value),
+      ).toBe(true);
+    },
+  );
 
   it('tries a failing undo again until the rotation is taken back', async () => {
     const world = await startRotating(ring);
     world.rotator.failing.set('verify', new Error('permission denied'));
     world.rotator.failing.set('undo', new Error('unreachable'));
-    await expect(world.manager.rotateSecret('Db')).rejects.toMatchObject({ code: 'ROTATION_FAILED', step: 'verify', undone: false });
+    await expect(world.manager.rotateSecret('Db')).rejects.toMatchObject({
+      code: 'ROTATION_FAILED',
+      step: 'verify',
+      undone: false,
+    });
     expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({ step: 'undo' });
     world.rotator.failing.delete('undo');
     const undone = nextEvent(world, 'undone');
@@ -121,7 +155,10 @@ describe.each([
     expect(failures).toBeLessThan(8);
     world.rotator.failing.clear();
     await world.clock.advance(60_000);
-    expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({ unretired: [], lastRetired: { versionId: 'v1' } });
+    expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({
+      unretired: [],
+      lastRetired: { versionId: 'v1' },
+    });
   });
 
   it('lets calls for a secret that is rotating join that rotation', async () => {
@@ -185,7 +222,11 @@ describe('a ring of identities', () => {
     await secret.refresh();
     expect(secret.versionId).toBe('v1');
     expect(world.target.opens(secret.value)).toBe(true);
-    expect((await world.manager.listVersions('Db'))[0]).toMatchObject({ versionId: 'v1', state: 'live', stages: ['current'] });
+    expect((await world.manager.listVersions('Db'))[0]).toMatchObject({
+      versionId: 'v1',
+      state: 'live',
+      stages: ['current'],
+    });
   });
 });
 
@@ -211,7 +252,9 @@ describe('versions of one identity', () => {
     hold.release();
     await Promise.all([world.engine.retired('Db'), world.manager.rotateSecret('Db')]);
     await world.engine.retired('Db');
-    const retired = world.events.filter((event) => event.type === 'retired').map((event) => ('versionId' in event ? event.versionId : ''));
+    const retired = world.events
+      .filter((event) => event.type === 'retired')
+      .map((event) => ('versionId' in event ? event.versionId : ''));
     expect(retired).toEqual(['v1', 'v2', 'v3']);
     expect(seen.filter((step) => step === 'retire')).toHaveLength(3);
   });
@@ -222,11 +265,15 @@ describe('a rotation under way', () => {
     const world = await startRotating(['app_1', 'app_2']);
     let refusal: unknown;
     world.rotator.hook = async (step, side) => {
-      if (step === 'verify' && side === 'before') refusal = await world.manager.updateVersionStage('Db', 'current', 'v2').catch((error: unknown) => error);
+      if (step === 'verify' && side === 'before')
+        refusal = await world.manager.updateVersionStage('Db', 'current', 'v2').catch((error: unknown) => error);
     };
     await world.manager.rotateSecret('Db', { until: 'retired' });
     expect(refusal).toMatchObject({ code: 'STAGE_INVALID' });
-    await expect(world.manager.updateVersionStage('Db', 'current', 'v1')).rejects.toMatchObject({ code: 'STAGE_INVALID', message: expect.stringContaining('retired') });
+    await expect(world.manager.updateVersionStage('Db', 'current', 'v1')).rejects.toMatchObject({
+      code: 'STAGE_INVALID',
+      message: expect.stringContaining('retired'),
+    });
   });
 });
 
@@ -240,6 +287,9 @@ describe('what cannot rotate', () => {
   it('is a secret whose rotator is missing', async () => {
     const { manager } = await startWorld({ rotators: [{ name: 'other' } as NamedRotator] });
     await manager.createSecret('Plain', 'value', { rotation: { rotator: 'stripe-key' } });
-    await expect(manager.rotateSecret('Plain')).rejects.toMatchObject({ code: 'ROTATOR_NOT_FOUND', message: expect.stringContaining('other') });
+    await expect(manager.rotateSecret('Plain')).rejects.toMatchObject({
+      code: 'ROTATOR_NOT_FOUND',
+      message: expect.stringContaining('other'),
+    });
   });
 });

@@ -5,10 +5,17 @@ import { checkRotationPolicy, nextRotationAt } from '../src/versions/rotation-po
 
 const HOUR = 3_600_000;
 
-async function scheduled(schedule: RotationPolicy['schedule'], enabled = true): Promise<World & { rotator: TargetRotator; rotations(): number }> {
+async function scheduled(
+  schedule: RotationPolicy['schedule'],
+  enabled = true,
+): Promise<World & { rotator: TargetRotator; rotations(): number }> {
   const rotator = new TargetRotator(new Target(), undefined);
   const world = await startWorld({ rotators: [named(rotator)] });
-  await world.manager.createSecret('Db', { username: 'app', password: 'first-password' }, { rotation: { rotator: 'target', schedule, enabled } });
+  await world.manager.createSecret(
+    'Db',
+    { username: 'app', password: 'first-password' },
+    { rotation: { rotator: 'target', schedule, enabled } },
+  );
   await world.runtime.startRotating();
   return { ...world, rotator, rotations: () => world.events.filter(({ type }) => type === 'promoted').length };
 }
@@ -38,7 +45,11 @@ describe('the schedule', () => {
   it('catches up once for everything that was missed while the process was down', async () => {
     const [store, keys] = [memoryStore(), ephemeralKeys()];
     const first = await startWorld({ store, keys, rotators: [] });
-    await first.manager.createSecret('Db', { username: 'app', password: 'first-password' }, { rotation: { rotator: 'target', schedule: { every: '1h' } } });
+    await first.manager.createSecret(
+      'Db',
+      { username: 'app', password: 'first-password' },
+      { rotation: { rotator: 'target', schedule: { every: '1h' } } },
+    );
     await first.clock.advance(10.5 * HOUR);
     const rotator = new TargetRotator(new Target(), undefined);
     const second = await startWorld({ store: keepOpen(store), keys, clock: first.clock, rotators: [named(rotator)] });
@@ -103,11 +114,16 @@ describe('a rotation policy', () => {
     [{ cron: '0 0 * * *', timeZone: 'Mars/Olympus' }],
     [{} as { cron: string }],
   ])('with the schedule %j is refused', (schedule) => {
-    expect(() => checkRotationPolicy('Db', { rotator: 'target', schedule })).toThrow(expect.objectContaining({ code: 'ROTATION_POLICY_INVALID', secretName: 'Db' }));
+    expect(() => checkRotationPolicy('Db', { rotator: 'target', schedule })).toThrow(
+      expect.objectContaining({ code: 'ROTATION_POLICY_INVALID', secretName: 'Db' }),
+    );
   });
 
   it('is due after the last rotation, over a change to summer time as well', () => {
-    const due = nextRotationAt({ rotator: 'r', schedule: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' } }, Date.UTC(2026, 9, 24, 12));
+    const due = nextRotationAt(
+      { rotator: 'r', schedule: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' } },
+      Date.UTC(2026, 9, 24, 12),
+    );
     expect(new Date(due ?? 0).toISOString()).toBe('2026-10-25T00:30:00.000Z');
   });
 });

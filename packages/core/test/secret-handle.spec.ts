@@ -1,7 +1,14 @@
 import { describe, expect, it } from '@jest/globals';
 import { inspect } from 'node:util';
 import { FixedSecretSource, SimulatedClock } from '@nestjs-secrets/testing';
-import { defineSecret, secretLink, type Acknowledgement, type SecretChange, type SecretSnapshot, type SecretSource } from '@nestjs-secrets/core';
+import {
+  defineSecret,
+  secretLink,
+  type Acknowledgement,
+  type SecretChange,
+  type SecretSnapshot,
+  type SecretSource,
+} from '@nestjs-secrets/core';
 import { z } from 'zod';
 import { cryptoRandomness } from '../src/foundation/randomness.js';
 import { SecretHandles } from '../src/client/secret-handles.js';
@@ -33,7 +40,15 @@ class ScriptedSource implements SecretSource {
     this.acknowledged.push(acknowledgement);
   }
   deliver(promotion: number, value: unknown = { n: promotion }, more: Partial<SecretSnapshot> = {}): void {
-    const snapshot = { name: 'S', versionId: `v${promotion}`, value, promotion, rolledBack: false, expiresAt: undefined, ...more };
+    const snapshot = {
+      name: 'S',
+      versionId: `v${promotion}`,
+      value,
+      promotion,
+      rolledBack: false,
+      expiresAt: undefined,
+      ...more,
+    };
     this.next = () => Promise.resolve(snapshot);
   }
 }
@@ -41,7 +56,17 @@ class ScriptedSource implements SecretSource {
 function open(source: SecretSource, options: { definitions?: SecretDefinitions; refreshIntervalMs?: number } = {}) {
   const clock = new SimulatedClock();
   const { definitions = new SecretDefinitions(), refreshIntervalMs = 0 } = options;
-  return { clock, handles: new SecretHandles({ source, clock, definitions, randomness: cryptoRandomness, bootTimeoutMs: 10_000, refreshIntervalMs }) };
+  return {
+    clock,
+    handles: new SecretHandles({
+      source,
+      clock,
+      definitions,
+      randomness: cryptoRandomness,
+      bootTimeoutMs: 10_000,
+      refreshIntervalMs,
+    }),
+  };
 }
 
 describe('Secret.changes$', () => {
@@ -54,7 +79,10 @@ describe('Secret.changes$', () => {
     await secret.refresh();
     const seen: string[] = [];
     let completed = false;
-    secret.changes$.subscribe({ next: (change) => seen.push(`${change.previousVersionId}>${change.versionId}`), complete: () => (completed = true) });
+    secret.changes$.subscribe({
+      next: (change) => seen.push(`${change.previousVersionId}>${change.versionId}`),
+      complete: () => (completed = true),
+    });
     expect(seen).toEqual(['v1>v2']);
     source.deliver(3);
     await secret.refresh();
@@ -85,7 +113,10 @@ describe('Secret.changes$', () => {
     handle.changes$.subscribe(({ versionId, rolledBack }) => seen.push([versionId, rolledBack]));
     await manager.updateVersionStage('S', 'current', 'v1');
     await handle.refresh();
-    expect(seen).toEqual([['v2', false], ['v1', true]]);
+    expect(seen).toEqual([
+      ['v2', false],
+      ['v1', true],
+    ]);
     expect(handle.value).toBe('one');
   });
 
@@ -120,7 +151,10 @@ describe('Secret.changes$', () => {
     source.deliver(2, { n: 'wrong' });
     source.hint('S');
     await clock.advance(0);
-    expect([secret.versionId, handles.health().get('S')]).toEqual(['v1', { status: 'degraded', versionId: 'v1', reason: 'VALUE_INVALID' }]);
+    expect([secret.versionId, handles.health().get('S')]).toEqual([
+      'v1',
+      { status: 'degraded', versionId: 'v1', reason: 'VALUE_INVALID' },
+    ]);
   });
 });
 
@@ -173,7 +207,10 @@ describe('Secret', () => {
     const { handles, clock } = open(source);
     const opening = handles.open('S').catch((error: unknown) => error);
     await clock.advance(10_000);
-    expect(await opening).toMatchObject({ code: 'SECRET_UNAVAILABLE', message: expect.stringContaining('within 10000 ms') });
+    expect(await opening).toMatchObject({
+      code: 'SECRET_UNAVAILABLE',
+      message: expect.stringContaining('within 10000 ms'),
+    });
     expect(clock.pending).toBe(0);
   });
 
@@ -201,7 +238,11 @@ describe('Secret', () => {
     source.deliver(2);
     await secret.refresh();
     expect(atChange).toBe(1);
-    expect(source.acknowledged.at(-1)).toEqual({ secretName: 'S', promotion: 2, held: [{ label: 'a test consumer', versionIds: ['v1'] }] });
+    expect(source.acknowledged.at(-1)).toEqual({
+      secretName: 'S',
+      promotion: 2,
+      held: [{ label: 'a test consumer', versionIds: ['v1'] }],
+    });
     hold.release();
     expect(source.acknowledged.at(-1)?.held).toEqual([{ label: 'a test consumer', versionIds: [] }]);
   });
@@ -212,7 +253,9 @@ describe('Secret', () => {
     const secret = await handles.open('S');
     let change: SecretChange | undefined;
     secret.changes$.subscribe((seen) => (change = seen));
-    const shown = [secret, change, await secretLink(secret).candidates(), { ...change }].map((thing) => inspect(thing, { depth: 9 }) + JSON.stringify(thing) + String(thing));
+    const shown = [secret, change, await secretLink(secret).candidates(), { ...change }].map(
+      (thing) => inspect(thing, { depth: 9 }) + JSON.stringify(thing) + String(thing),
+    );
     expect(change?.value).toEqual({ password: canary });
     expect(shown.join()).not.toContain(canary);
   });

@@ -18,24 +18,32 @@ describe('SecretsManager', () => {
     expect((await manager.getSecretValue('S')).value).toEqual(value);
   });
 
-  it.each(['', ' ', 'a b', 'ä', '../x\\', 'x'.repeat(193), 7 as unknown as string, undefined as unknown as string, 'a:b', 'a\n'])(
-    'refuses the name %j everywhere',
-    async (name) => {
-      const { manager } = await startWorld();
-      const calls = [
-        () => manager.createSecret(name, 1),
-        () => manager.getSecretValue(name),
-        () => manager.putSecretValue(name, 1),
-        () => manager.describeSecret(name),
-        () => manager.listVersions(name),
-        () => manager.updateVersionStage(name, 'mine', 'v1'),
-        () => manager.updateSecret(name, {}),
-        () => manager.updateRotationPolicy(name, null),
-        () => manager.rotateSecret(name),
-      ];
-      for (const call of calls) await expect(call()).rejects.toMatchObject({ code: 'SECRET_NAME_INVALID' });
-    },
-  );
+  it.each([
+    '',
+    ' ',
+    'a b',
+    'ä',
+    '../x\\',
+    'x'.repeat(193),
+    7 as unknown as string,
+    undefined as unknown as string,
+    'a:b',
+    'a\n',
+  ])('refuses the name %j everywhere', async (name) => {
+    const { manager } = await startWorld();
+    const calls = [
+      () => manager.createSecret(name, 1),
+      () => manager.getSecretValue(name),
+      () => manager.putSecretValue(name, 1),
+      () => manager.describeSecret(name),
+      () => manager.listVersions(name),
+      () => manager.updateVersionStage(name, 'mine', 'v1'),
+      () => manager.updateSecret(name, {}),
+      () => manager.updateRotationPolicy(name, null),
+      () => manager.rotateSecret(name),
+    ];
+    for (const call of calls) await expect(call()).rejects.toMatchObject({ code: 'SECRET_NAME_INVALID' });
+  });
 
   it('takes names that mean something elsewhere as plain labels', async () => {
     const { manager } = await startWorld();
@@ -56,7 +64,9 @@ describe('SecretsManager', () => {
   it('holds 65,536 bytes and not one more', async () => {
     const { manager } = await startWorld();
     await manager.createSecret('S', new Uint8Array(65_536));
-    await expect(manager.putSecretValue('S', new Uint8Array(65_537))).rejects.toMatchObject({ code: 'VALUE_TOO_LARGE' });
+    await expect(manager.putSecretValue('S', new Uint8Array(65_537))).rejects.toMatchObject({
+      code: 'VALUE_TOO_LARGE',
+    });
     await expect(manager.putSecretValue('S', 'x'.repeat(65_535))).rejects.toMatchObject({ code: 'VALUE_TOO_LARGE' });
     await manager.putSecretValue('S', 'x'.repeat(65_534));
     expect((await manager.getSecretValue<string>('S')).value.length).toBe(65_534);
@@ -77,8 +87,12 @@ describe('SecretsManager', () => {
     const { manager } = await startWorld();
     await manager.createSecret('S', { a: 1, b: 2 }, { versionId: 'mine' });
     await manager.putSecretValue('S', { b: 2, a: 1 }, { versionId: 'mine' });
-    await expect(manager.putSecretValue('S', { a: 2 }, { versionId: 'mine' })).rejects.toMatchObject({ code: 'VERSION_CONFLICT' });
-    await expect(manager.putSecretValue('S', 1, { versionId: 'not one' })).rejects.toMatchObject({ code: 'VERSION_ID_INVALID' });
+    await expect(manager.putSecretValue('S', { a: 2 }, { versionId: 'mine' })).rejects.toMatchObject({
+      code: 'VERSION_CONFLICT',
+    });
+    await expect(manager.putSecretValue('S', 1, { versionId: 'not one' })).rejects.toMatchObject({
+      code: 'VERSION_ID_INVALID',
+    });
     expect(await manager.listVersions('S')).toHaveLength(1);
   });
 
@@ -106,7 +120,9 @@ describe('SecretsManager', () => {
     await manager.createSecret('S', -1);
     const put = await Promise.all(Array.from({ length: 15 }, (_, value) => manager.putSecretValue('S', value)));
     expect(new Set(put.map(({ versionId }) => versionId)).size).toBe(15);
-    expect((await manager.getSecretValue('S', { stage: 'previous' })).versionId).not.toBe((await manager.getSecretValue('S')).versionId);
+    expect((await manager.getSecretValue('S', { stage: 'previous' })).versionId).not.toBe(
+      (await manager.getSecretValue('S')).versionId,
+    );
   });
 
   it('has stages of the user, and guards its own', async () => {
@@ -118,11 +134,21 @@ describe('SecretsManager', () => {
     await manager.updateVersionStage('S', 'blue', 'v1');
     await manager.updateVersionStage('S', 'canary', null);
     await expect(manager.getSecretValue('S', { stage: 'canary' })).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
-    await expect(manager.getSecretValue('S', { stage: 'blue', versionId: 'v2' })).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
-    for (const [stage, versionId] of [['current', null], ['previous', null], ['previous', 'v1'], ['pending', 'v1'], ['not a stage', 'v1']] as const) {
+    await expect(manager.getSecretValue('S', { stage: 'blue', versionId: 'v2' })).rejects.toMatchObject({
+      code: 'VERSION_NOT_FOUND',
+    });
+    for (const [stage, versionId] of [
+      ['current', null],
+      ['previous', null],
+      ['previous', 'v1'],
+      ['pending', 'v1'],
+      ['not a stage', 'v1'],
+    ] as const) {
       await expect(manager.updateVersionStage('S', stage, versionId)).rejects.toMatchObject({ code: 'STAGE_INVALID' });
     }
-    await expect(manager.putSecretValue('S', 3, { stages: ['previous'] })).rejects.toMatchObject({ code: 'STAGE_INVALID' });
+    await expect(manager.putSecretValue('S', 3, { stages: ['previous'] })).rejects.toMatchObject({
+      code: 'STAGE_INVALID',
+    });
     await expect(manager.updateVersionStage('S', 'current', 'v9')).rejects.toMatchObject({ code: 'VERSION_NOT_FOUND' });
   });
 
@@ -155,10 +181,21 @@ describe('SecretsManager', () => {
 
   it('describes a secret without its value', async () => {
     const { manager } = await startWorld();
-    await manager.createSecret('S', 'canary-2b', { description: 'what', type: 'api-key', tags: { team: 'a' }, ttl: '30d' });
+    await manager.createSecret('S', 'canary-2b', {
+      description: 'what',
+      type: 'api-key',
+      tags: { team: 'a' },
+      ttl: '30d',
+    });
     await manager.updateSecret('S', { tags: { team: 'b' } });
     const description = await manager.describeSecret('S');
-    expect(description).toMatchObject({ name: 'S', description: 'what', type: 'api-key', tags: { team: 'b' }, ttlMs: 2_592_000_000 });
+    expect(description).toMatchObject({
+      name: 'S',
+      description: 'what',
+      type: 'api-key',
+      tags: { team: 'b' },
+      ttlMs: 2_592_000_000,
+    });
     expect(description.versions).toMatchObject([{ versionId: 'v1', stages: ['current'], state: 'live' }]);
     expect(JSON.stringify(description)).not.toContain('canary');
     await expect(manager.updateSecret('S', { ttl: 0 })).rejects.toMatchObject({ code: 'VALUE_INVALID' });
@@ -178,7 +215,9 @@ describe('SecretsManager', () => {
     await manager.createSecret('S', 'canary-3c');
     const version = await manager.getSecretValue('S');
     expect(version.value).toBe('canary-3c');
-    expect(inspect(version, { depth: 9, showHidden: true }) + JSON.stringify({ version }) + String(version)).not.toContain('canary');
+    expect(
+      inspect(version, { depth: 9, showHidden: true }) + JSON.stringify({ version }) + String(version),
+    ).not.toContain('canary');
   });
 
   it('keeps no value in the clear in its store', async () => {
@@ -225,12 +264,16 @@ describe('a damaged or foreign store', () => {
     const store = memoryStore();
     const first = await startWorld({ store });
     await first.manager.createSecret('A', 1);
-    await expect(startWorld({ store: reopened(store), keys: ephemeralKeys() })).rejects.toMatchObject({ code: 'KEY_MISMATCH' });
+    await expect(startWorld({ store: reopened(store), keys: ephemeralKeys() })).rejects.toMatchObject({
+      code: 'KEY_MISMATCH',
+    });
   });
 
   it('does not start without a store or keys', async () => {
     const { SecretsRuntime } = await import('../src/module/secrets-runtime.js');
-    await expect(SecretsRuntime.start({ store: memoryStore() }, { set: () => () => undefined })).rejects.toMatchObject({ code: 'MODULE_OPTIONS_INVALID' });
+    await expect(SecretsRuntime.start({ store: memoryStore() }, { set: () => () => undefined })).rejects.toMatchObject({
+      code: 'MODULE_OPTIONS_INVALID',
+    });
   });
 });
 
@@ -239,5 +282,15 @@ async function overwrite(store: StoreDriver, key: string, value: Uint8Array): Pr
 }
 
 function reopened(store: StoreDriver): StoreDriver {
-  return { ...store, name: store.name, open: async () => undefined, close: async () => undefined, get: (key) => store.get(key), list: (o) => store.list(o), commit: (c) => store.commit(c), revision: () => store.revision(), watch: (l) => store.watch(l) };
+  return {
+    ...store,
+    name: store.name,
+    open: async () => undefined,
+    close: async () => undefined,
+    get: (key) => store.get(key),
+    list: (o) => store.list(o),
+    commit: (c) => store.commit(c),
+    revision: () => store.revision(),
+    watch: (l) => store.watch(l),
+  };
 }

@@ -13,7 +13,14 @@ export class FixedSecretSource implements SecretSource {
   /** Makes `value` the next version of a secret. */
   set(name: string, value: unknown): void {
     const promotion = (this.#snapshots.get(name)?.promotion ?? 0) + 1;
-    this.#snapshots.set(name, { name, versionId: `v${promotion}`, value, promotion, rolledBack: false, expiresAt: undefined });
+    this.#snapshots.set(name, {
+      name,
+      versionId: `v${promotion}`,
+      value,
+      promotion,
+      rolledBack: false,
+      expiresAt: undefined,
+    });
     for (const listener of this.#listeners) listener(name);
   }
 

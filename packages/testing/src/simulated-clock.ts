@@ -45,7 +45,8 @@ export class SimulatedClock implements Clock {
 
   #next(until: number): Task | undefined {
     let earliest: Task | undefined;
-    for (const task of this.#tasks) if (task.at <= until && (earliest === undefined || task.at < earliest.at)) earliest = task;
+    for (const task of this.#tasks)
+      if (task.at <= until && (earliest === undefined || task.at < earliest.at)) earliest = task;
     return earliest;
   }
 }

@@ -1,7 +1,14 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Injectable, Module } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
-import { InjectSecret, OnSecretChange, type Secret, type SecretChange, SecretsManager, SecretsModule } from '@nestjs-secrets/core';
+import {
+  InjectSecret,
+  OnSecretChange,
+  type Secret,
+  type SecretChange,
+  SecretsManager,
+  SecretsModule,
+} from '@nestjs-secrets/core';
 import { SecretsTesting, SecretsTestingModule } from '@nestjs-secrets/testing';
 
 @Injectable()
@@ -22,7 +29,9 @@ let app: TestingModule | undefined;
 afterEach(() => app?.close());
 
 async function start(): Promise<TestingModule> {
-  app = await Test.createTestingModule({ imports: [MailModule, SecretsTestingModule.forRoot({ SmtpLogin: { pass: 'one' } })] }).compile();
+  app = await Test.createTestingModule({
+    imports: [MailModule, SecretsTestingModule.forRoot({ SmtpLogin: { pass: 'one' } })],
+  }).compile();
   return app.init();
 }
 

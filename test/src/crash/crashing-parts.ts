@@ -56,7 +56,10 @@ export function crashAroundServerCalls(points: CrashPoints): void {
   pg.Client.prototype.connect = function around(this: pg.Client, callback?: (error: Error) => void) {
     if (callback === undefined || isRotator(this))
       return Reflect.apply(connect, this, callback === undefined ? [] : [callback]);
-    const connected = (): Promise<Error | null> => new Promise((resolve) => Reflect.apply(connect, this, [resolve]));
+    const connected = (): Promise<Error | null> =>
+      new Promise((resolve) => {
+        Reflect.apply(connect, this, [(error: Error | null) => resolve(error)]);
+      });
     void points.around('connection', connected).then((error) => callback(error as Error));
     return undefined;
   } as typeof connect;

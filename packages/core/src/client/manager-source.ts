@@ -4,7 +4,11 @@ import type { VersionStore } from '../versions/version-store.js';
 import type { SecretSource } from './secret-source.js';
 
 /** The source over this application's own manager. */
-export function managerSource(reader: SecretReader, versions: VersionStore, acknowledgements: Acknowledgements): SecretSource {
+export function managerSource(
+  reader: SecretReader,
+  versions: VersionStore,
+  acknowledgements: Acknowledgements,
+): SecretSource {
   return {
     name: `store ${versions.store.name}`,
     fetch: (secretName) => reader.current(secretName),

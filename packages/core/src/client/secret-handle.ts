@@ -50,7 +50,9 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
     first: HeldVersion<T>,
   ) {
     this.#held = first;
-    this.#changes = new BehaviorSubject<SecretChange<T>>(new ConcealedChange(name, first.versionId, first.value, undefined, false));
+    this.#changes = new BehaviorSubject<SecretChange<T>>(
+      new ConcealedChange(name, first.versionId, first.value, undefined, false),
+    );
     this.changes$ = this.#changes.asObservable();
     // Reached by the symbol, yet no part of what prints.
     Object.defineProperty(this, 'parts', { enumerable: false });
@@ -66,7 +68,8 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   get value(): T {
     const held = this.#held;
     // Only a version with a TTL pays for looking at the clock.
-    if (held.expiresAt !== undefined && held.expiresAt <= this.parts.clock.now()) throw new SecretExpiredError(this.name, held.versionId, held.expiresAt);
+    if (held.expiresAt !== undefined && held.expiresAt <= this.parts.clock.now())
+      throw new SecretExpiredError(this.name, held.versionId, held.expiresAt);
     return held.value;
   }
 
@@ -138,7 +141,8 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
       do {
         this.#again = false;
         const snapshot = await this.#ask((source) => source.fetch(this.name));
-        if (snapshot.promotion > this.#held.promotion && !this.#closed) this.#move(await toHeld<T>(this.parts, snapshot), snapshot.rolledBack);
+        if (snapshot.promotion > this.#held.promotion && !this.#closed)
+          this.#move(await toHeld<T>(this.parts, snapshot), snapshot.rolledBack);
       } while (this.#again && !this.#closed);
     } finally {
       // In the same turn as the last look at `#again`, so that no call can join a refresh that looks no more.

@@ -88,7 +88,10 @@ export class SecretHandles {
     const { clock, bootTimeoutMs, source } = this.options;
     const inTime = new AbortController();
     const late = pause(clock, bootTimeoutMs, inTime.signal).then(() => {
-      throw new SecretUnavailableError(name, `The ${source.name} did not deliver ${name} within ${bootTimeoutMs} ms. Is it reachable?`);
+      throw new SecretUnavailableError(
+        name,
+        `The ${source.name} did not deliver ${name} within ${bootTimeoutMs} ms. Is it reachable?`,
+      );
     });
     try {
       const handle = await Promise.race([SecretHandle.open(name, this.options), late]);

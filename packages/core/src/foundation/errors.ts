@@ -51,16 +51,22 @@ export class SecretNotFoundError extends SecretsError {
 /** `SECRET_EXISTS` */
 export class SecretExistsError extends SecretsError {
   constructor(secretName: string) {
-    super('SECRET_EXISTS', `There is a secret ${secretName} already. Use putSecretValue for a new version, or another name.`, {
-      secretName,
-    });
+    super(
+      'SECRET_EXISTS',
+      `There is a secret ${secretName} already. Use putSecretValue for a new version, or another name.`,
+      {
+        secretName,
+      },
+    );
   }
 }
 
 /** `VERSION_NOT_FOUND` */
 export class VersionNotFoundError extends SecretsError {
   constructor(secretName: string, what: string) {
-    super('VERSION_NOT_FOUND', `Secret ${secretName} has no ${what}. listVersions shows what there is.`, { secretName });
+    super('VERSION_NOT_FOUND', `Secret ${secretName} has no ${what}. listVersions shows what there is.`, {
+      secretName,
+    });
   }
 }
 
@@ -85,9 +91,13 @@ export class StageError extends SecretsError {
 /** `VALUE_TOO_LARGE` */
 export class ValueTooLargeError extends SecretsError {
   constructor(secretName: string, bytes: number, limit: number) {
-    super('VALUE_TOO_LARGE', `The value for ${secretName} has ${bytes} bytes; a secret holds at most ${limit}. Keep a key here and the data elsewhere.`, {
-      secretName,
-    });
+    super(
+      'VALUE_TOO_LARGE',
+      `The value for ${secretName} has ${bytes} bytes; a secret holds at most ${limit}. Keep a key here and the data elsewhere.`,
+      {
+        secretName,
+      },
+    );
   }
 }
 
@@ -165,14 +175,19 @@ export class StoreUnavailableError extends SecretsError {
 /** `STORE_CLOSED` */
 export class StoreClosedError extends SecretsError {
   constructor(driver: string) {
-    super('STORE_CLOSED', `The store ${driver} is not open: open() was not called yet, or the application is shutting down.`);
+    super(
+      'STORE_CLOSED',
+      `The store ${driver} is not open: open() was not called yet, or the application is shutting down.`,
+    );
   }
 }
 
 /** `STORE_CONTENTION`: other writers kept winning. */
 export class StoreContentionError extends SecretsError {
   constructor(secretName: string) {
-    super('STORE_CONTENTION', `Other writers kept changing ${secretName}; nothing was written. Try again.`, { secretName });
+    super('STORE_CONTENTION', `Other writers kept changing ${secretName}; nothing was written. Try again.`, {
+      secretName,
+    });
   }
 }
 
@@ -204,9 +219,18 @@ export class RotationFailedError extends SecretsError {
   readonly rotationId: string;
   readonly undone: boolean;
 
-  constructor(secretName: string, step: string, rotationId: string, why: string, details: { cause: unknown; undone: boolean }) {
+  constructor(
+    secretName: string,
+    step: string,
+    rotationId: string,
+    why: string,
+    details: { cause: unknown; undone: boolean },
+  ) {
     const outcome = details.undone ? 'and was undone' : 'and is not undone yet';
-    super('ROTATION_FAILED', `The rotation of ${secretName} failed at ${step} ${outcome}: ${why}`, { secretName, cause: details.cause });
+    super('ROTATION_FAILED', `The rotation of ${secretName} failed at ${step} ${outcome}: ${why}`, {
+      secretName,
+      cause: details.cause,
+    });
     this.step = step;
     this.rotationId = rotationId;
     this.undone = details.undone;
@@ -216,17 +240,25 @@ export class RotationFailedError extends SecretsError {
 /** `ROTATION_STOPPED`: the application shut down before the rotation was through; it goes on after the next start. */
 export class RotationStoppedError extends SecretsError {
   constructor(secretName: string) {
-    super('ROTATION_STOPPED', `The application is shutting down; the rotation of ${secretName} goes on after the next start.`, {
-      secretName,
-    });
+    super(
+      'ROTATION_STOPPED',
+      `The application is shutting down; the rotation of ${secretName} goes on after the next start.`,
+      {
+        secretName,
+      },
+    );
   }
 }
 
 /** `ROTATION_INTERRUPTED`: the journal is not what this engine left there, so another one acts on the secret; this one changed nothing more. */
 export class RotationInterruptedError extends SecretsError {
   constructor(secretName: string) {
-    super('ROTATION_INTERRUPTED', `Another process went on with the rotation of ${secretName}; this one stopped. See its rotation status.`, {
-      secretName,
-    });
+    super(
+      'ROTATION_INTERRUPTED',
+      `Another process went on with the rotation of ${secretName}; this one stopped. See its rotation status.`,
+      {
+        secretName,
+      },
+    );
   }
 }

@@ -43,7 +43,11 @@ export function describeVersion(record: SecretRecord, version: VersionRecord): V
   return { versionId: id, stages: stagesOf(record, id), createdAt, expiresAt, state };
 }
 
-export function describeSecret(record: SecretRecord, state?: RotationState, nextRotationAt?: number): SecretDescription {
+export function describeSecret(
+  record: SecretRecord,
+  state?: RotationState,
+  nextRotationAt?: number,
+): SecretDescription {
   const { name, description, type, tags, createdAt, updatedAt, ttlMs, rotation } = record;
   return {
     name,
@@ -54,8 +58,7 @@ export function describeSecret(record: SecretRecord, state?: RotationState, next
     updatedAt,
     ttlMs,
     versions: record.versions.map((version) => describeVersion(record, version)),
-    rotation:
-      rotation &&
+    rotation: rotation &&
       state && {
         policy: rotation,
         step: state.active?.step,

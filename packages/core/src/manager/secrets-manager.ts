@@ -120,7 +120,8 @@ export class SecretsManager {
    */
   async getSecretValue<T = unknown>(name: string, selector: VersionSelector = {}): Promise<SecretVersion<T>> {
     const version = select(await this.parts.versions.get(checkSecretName(name)), selector);
-    if (version.expiresAt !== undefined && version.expiresAt <= this.parts.clock.now()) throw new SecretExpiredError(name, version.id, version.expiresAt);
+    if (version.expiresAt !== undefined && version.expiresAt <= this.parts.clock.now())
+      throw new SecretExpiredError(name, version.id, version.expiresAt);
     const value = await this.parts.versions.openValue(name, version.id);
     return new ConcealedVersion(name, version.id, value as T);
   }
@@ -166,13 +167,18 @@ export class SecretsManager {
   }
 
   /** Secrets in the order of their names, up to 100 a page, without values. `prefix` narrows them by name. */
-  async listSecrets(options: { prefix?: string; after?: string; limit?: number } = {}): Promise<Page<SecretDescription>> {
+  async listSecrets(
+    options: { prefix?: string; after?: string; limit?: number } = {},
+  ): Promise<Page<SecretDescription>> {
     const { prefix = '', after } = options;
     if (prefix !== '') checkSecretName(prefix);
     if (after !== undefined) checkSecretName(after);
     const limit = Math.min(LONGEST_PAGE, Math.max(1, Math.trunc(options.limit ?? LONGEST_PAGE)));
     const records = await this.parts.versions.list({ prefix, limit, ...(after === undefined ? {} : { after }) });
-    return { items: records.map((record) => describeSecret(record)), next: records.length === limit ? records.at(-1)?.name : undefined };
+    return {
+      items: records.map((record) => describeSecret(record)),
+      next: records.length === limit ? records.at(-1)?.name : undefined,
+    };
   }
 
   /** Every version that is kept, oldest first, with its stages. */
@@ -187,7 +193,11 @@ export class SecretsManager {
    * `current` cannot be taken away.
    * @throws StageError, VersionNotFoundError
    */
-  async updateVersionStage(name: string, stage: string, versionId: string | null): Promise<readonly VersionDescription[]> {
+  async updateVersionStage(
+    name: string,
+    stage: string,
+    versionId: string | null,
+  ): Promise<readonly VersionDescription[]> {
     checkSecretName(name);
     const record = await this.parts.versions.change(name, (before) => {
       if (before === undefined) throw new SecretNotFoundError(name);
@@ -200,7 +210,10 @@ export class SecretsManager {
   }
 
   /** Changes what describes a secret; what is left out stays. */
-  async updateSecret(name: string, options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>): Promise<SecretDescription> {
+  async updateSecret(
+    name: string,
+    options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>,
+  ): Promise<SecretDescription> {
     const ttlMs = checkTtl(checkSecretName(name), options.ttl);
     return this.#edit(name, (before) => ({
       ...before,
@@ -217,7 +230,9 @@ export class SecretsManager {
    */
   async updateRotationPolicy(name: string, policy: RotationPolicy | null): Promise<SecretDescription> {
     if (policy !== null) checkRotationPolicy(checkSecretName(name), policy);
-    return this.#edit(checkSecretName(name), ({ rotation: _replaced, ...before }) => (policy === null ? before : { ...before, rotation: policy }));
+    return this.#edit(checkSecretName(name), ({ rotation: _replaced, ...before }) =>
+      policy === null ? before : { ...before, rotation: policy },
+    );
   }
 
   /**
@@ -245,7 +260,10 @@ export class SecretsManager {
    * called only when there is none.
    * @throws SecretNotFoundError when there is none and `initial` is undefined
    */
-  async ensureSecret(definition: SecretDefinition, initial: (() => Promise<unknown>) | 'rotator' | undefined): Promise<void> {
+  async ensureSecret(
+    definition: SecretDefinition,
+    initial: (() => Promise<unknown>) | 'rotator' | undefined,
+  ): Promise<void> {
     const { name, rotation } = definition;
     const found = await this.parts.versions.find(checkSecretName(name));
     if (rotation !== undefined) checkRotationPolicy(name, rotation);
@@ -260,15 +278,21 @@ export class SecretsManager {
         if (!(error instanceof SecretExistsError)) throw error;
       }
     }
-    if (rotation !== undefined && JSON.stringify(found?.record.rotation) !== JSON.stringify(rotation)) await this.updateRotationPolicy(name, rotation);
+    if (rotation !== undefined && JSON.stringify(found?.record.rotation) !== JSON.stringify(rotation))
+      await this.updateRotationPolicy(name, rotation);
   }
 
   async #makeFirstVersion(definition: SecretDefinition): Promise<void> {
     const { name, rotation } = definition;
     if (rotation === undefined) {
-      throw new RotationPolicyError(name, `The definition of ${name} says initial: 'rotator' but has no rotation policy that names one.`);
+      throw new RotationPolicyError(
+        name,
+        `The definition of ${name} says initial: 'rotator' but has no rotation policy that names one.`,
+      );
     }
-    await this.parts.versions.change(name, (before) => ({ record: { ...(before ?? this.#newRecord(name, definition)), rotation } }));
+    await this.parts.versions.change(name, (before) => ({
+      record: { ...(before ?? this.#newRecord(name, definition)), rotation },
+    }));
     await this.parts.engine.rotate(name, 'first-version');
   }
 
@@ -296,10 +320,16 @@ export class SecretsManager {
   #moveCurrent(record: SecretRecord, versionId: string): SecretRecord {
     const version = requireVersion(record, versionId);
     if (version.state === 'retiring' || version.state === 'retired') {
-      throw new StageError(record.name, `Version ${versionId} of ${record.name} is ${version.state}: its target refuses it. Rotate to get a new one.`);
+      throw new StageError(
+        record.name,
+        `Version ${versionId} of ${record.name} is ${version.state}: its target refuses it. Rotate to get a new one.`,
+      );
     }
     if (stagesOf(record, versionId).includes('pending')) {
-      throw new StageError(record.name, `Version ${versionId} of ${record.name} is being verified by a rotation, which makes it current when it works.`);
+      throw new StageError(
+        record.name,
+        `Version ${versionId} of ${record.name} is being verified by a rotation, which makes it current when it works.`,
+      );
     }
     return promote(record, versionId, this.parts.clock.now());
   }
@@ -329,13 +359,16 @@ function select(record: SecretRecord, { versionId, stage }: VersionSelector): Ve
     throw new VersionNotFoundError(record.name, `version ${versionId} with the stage ${stage}`);
   }
   const version = versionAt(record, stage ?? 'current');
-  if (version === undefined) throw new VersionNotFoundError(record.name, `version with the stage ${stage ?? 'current'}`);
+  if (version === undefined)
+    throw new VersionNotFoundError(record.name, `version with the stage ${stage ?? 'current'}`);
   return version;
 }
 
 function checkVersionId(name: string, versionId: string): string {
   if (VERSION_ID.test(versionId)) return versionId;
-  throw new SecretsError('VERSION_ID_INVALID', 'A version id is 1 to 64 characters of A-Z a-z 0-9 _ -', { secretName: name });
+  throw new SecretsError('VERSION_ID_INVALID', 'A version id is 1 to 64 characters of A-Z a-z 0-9 _ -', {
+    secretName: name,
+  });
 }
 
 function checkTtl(name: string, ttl: Duration | undefined): number | undefined {

@@ -13,6 +13,10 @@ export function markDefinition<F extends (...args: never[]) => unknown>(factory:
  * by its string can wait for the one that defines it, whichever is made first.
  */
 export function definitionsOf(modules: ModulesContainer): SecretDefinition[] {
-  const factories = [...modules.values()].flatMap((module) => [...module.providers.values()].map(({ metatype }) => metatype));
-  return factories.flatMap((factory) => (factory as { [DEFINITION]?: SecretDefinition } | null | undefined)?.[DEFINITION] ?? []);
+  const factories = [...modules.values()].flatMap((module) =>
+    [...module.providers.values()].map(({ metatype }) => metatype),
+  );
+  return factories.flatMap(
+    (factory) => (factory as { [DEFINITION]?: SecretDefinition } | null | undefined)?.[DEFINITION] ?? [],
+  );
 }

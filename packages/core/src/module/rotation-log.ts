@@ -6,19 +6,27 @@ export function logRotationEvent(logger: Logger, event: RotationEvent): void {
   const { secretName } = event;
   switch (event.type) {
     case 'promoted':
-      logger.log(`${secretName}: ${event.versionId} is current${event.previousVersionId === undefined ? '' : `, ${event.previousVersionId} is to be retired`}`);
+      logger.log(
+        `${secretName}: ${event.versionId} is current${event.previousVersionId === undefined ? '' : `, ${event.previousVersionId} is to be retired`}`,
+      );
       return;
     case 'retired':
-      logger.log(`${secretName}: ${event.versionId} is retired${event.report === undefined ? '' : `, refused: ${event.report.refused}, sessions ended: ${event.report.sessionsEnded}`}`);
+      logger.log(
+        `${secretName}: ${event.versionId} is retired${event.report === undefined ? '' : `, refused: ${event.report.refused}, sessions ended: ${event.report.sessionsEnded}`}`,
+      );
       return;
     case 'failed':
-      logger.warn(`${secretName}: ${event.step} failed${event.retryAt === undefined ? '' : ` and is tried again at ${new Date(event.retryAt).toISOString()}`}: ${event.message}`);
+      logger.warn(
+        `${secretName}: ${event.step} failed${event.retryAt === undefined ? '' : ` and is tried again at ${new Date(event.retryAt).toISOString()}`}: ${event.message}`,
+      );
       return;
     case 'undone':
       logger.warn(`${secretName}: the rotation to ${event.versionId ?? 'a new version'} was undone`);
       return;
     case 'waiting':
-      logger.warn(`${secretName}: the next rotation waits, since no identity of its ring is free; held by: ${event.holders.join(', ') || 'a retirement under way'}`);
+      logger.warn(
+        `${secretName}: the next rotation waits, since no identity of its ring is free; held by: ${event.holders.join(', ') || 'a retirement under way'}`,
+      );
       return;
     case 'settling':
       logger.verbose(`${secretName}: ${event.versionId} is still held by ${event.holders.join(', ')}`);

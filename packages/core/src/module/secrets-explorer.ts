@@ -32,16 +32,23 @@ export class SecretsExplorer {
       if (prototype === null) continue;
       for (const method of this.scanner.getAllMethodNames(prototype)) {
         const names: unknown = Reflect.getMetadata(ON_SECRET_CHANGE_METADATA, prototype[method] as object);
-        for (const name of Array.isArray(names) ? names : []) listeners.push(await this.#attach(runtime, instance, method, name));
+        for (const name of Array.isArray(names) ? names : [])
+          listeners.push(await this.#attach(runtime, instance, method, name));
       }
     }
     return listeners;
   }
 
-  async #attach(runtime: SecretsRuntime, instance: object, method: string, secretName: string): Promise<ChangeListener> {
+  async #attach(
+    runtime: SecretsRuntime,
+    instance: object,
+    method: string,
+    secretName: string,
+  ): Promise<ChangeListener> {
     const handle = await runtime.handles.open(secretName);
     const label = `${instance.constructor.name}.${method}`;
-    const call = (change: SecretChange): unknown => (instance as Record<string, (change: SecretChange) => unknown>)[method]?.(change);
+    const call = (change: SecretChange): unknown =>
+      (instance as Record<string, (change: SecretChange) => unknown>)[method]?.(change);
     return new ChangeListener(handle, label, call, (error) => {
       const { message, stack } = redactError(error, [handle.value]);
       this.logger.error(`${label} failed on a change of ${secretName}: ${message}`, stack);
@@ -50,7 +57,9 @@ export class SecretsExplorer {
 
   #instances(): object[] {
     const wrappers = [...this.discovery.getProviders(), ...this.discovery.getControllers()];
-    const instances = wrappers.filter((wrapper) => wrapper.isDependencyTreeStatic()).map((wrapper): unknown => wrapper.instance);
+    const instances = wrappers
+      .filter((wrapper) => wrapper.isDependencyTreeStatic())
+      .map((wrapper): unknown => wrapper.instance);
     return [...new Set(instances)].filter((instance) => typeof instance === 'object' && instance !== null);
   }
 }

@@ -54,12 +54,24 @@ export class SecretsRuntime {
     if (source === undefined) {
       const { store, keys } = options;
       if (store === undefined || keys === undefined) {
-        throw new SecretsError('MODULE_OPTIONS_INVALID', 'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.');
+        throw new SecretsError(
+          'MODULE_OPTIONS_INVALID',
+          'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.',
+        );
       }
       const versions = new VersionStore({ store, keys, clock, randomness, ids });
       await versions.open();
       const journal = new RotationJournal(store, versions);
-      const engine = new RotationEngine({ versions, journal, rotators, acknowledgements, definitions, clock, randomness, ids });
+      const engine = new RotationEngine({
+        versions,
+        journal,
+        rotators,
+        acknowledgements,
+        definitions,
+        clock,
+        randomness,
+        ids,
+      });
       const scheduler = new RotationScheduler(engine, versions, clock, timers);
       const manager = new SecretsManager({ versions, definitions, engine, scheduler, clock, randomness });
       own = { manager, engine, scheduler, versions };

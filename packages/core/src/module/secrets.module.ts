@@ -33,8 +33,11 @@ export class SecretsModule {
    * application does not start before each has a value. `imports` are for what a definition's `initial` factory injects.
    * @throws SecretDefinedTwiceError when two definitions share a name
    */
-  static forFeature(secrets: readonly (string | SecretDefinition<never> | SecretDefinition)[], metadata: Pick<ModuleMetadata, 'imports'> = {}): DynamicModule {
-    const providers = secrets.map((secret) => secretProvider(secret as string | SecretDefinition));
+  static forFeature(
+    secrets: readonly (string | SecretDefinition)[],
+    metadata: Pick<ModuleMetadata, 'imports'> = {},
+  ): DynamicModule {
+    const providers = secrets.map((secret) => secretProvider(secret));
     return { module: SecretsModule, imports: metadata.imports ?? [], providers, exports: providers };
   }
 }
@@ -45,7 +48,11 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
     global: isGlobal,
     imports: [core],
     providers: [
-      { provide: SecretsManager, inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager() },
+      {
+        provide: SecretsManager,
+        inject: [SECRETS_RUNTIME],
+        useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager(),
+      },
       {
         provide: SecretsHealthIndicator,
         inject: [SECRETS_RUNTIME],
@@ -58,7 +65,11 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
 
 function secretProvider(secret: string | SecretDefinition): Provider<SecretHandle> {
   if (typeof secret === 'string') {
-    return { provide: getSecretToken(secret), inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.open(secret) };
+    return {
+      provide: getSecretToken(secret),
+      inject: [SECRETS_RUNTIME],
+      useFactory: (runtime: SecretsRuntime) => runtime.open(secret),
+    };
   }
   const { initial } = secret;
   const useFactory = async (runtime: SecretsRuntime, ...dependencies: unknown[]): Promise<SecretHandle> => {
@@ -78,8 +89,16 @@ function secretProvider(secret: string | SecretDefinition): Provider<SecretHandl
 function withoutManager(): SecretsManager {
   return new Proxy(Object.create(SecretsManager.prototype) as SecretsManager, {
     get(target, property) {
-      if (property in SecretsManager.prototype && property !== 'constructor' && typeof property === 'string' && !(property in Object.prototype)) {
-        throw new SecretsError('MANAGER_UNAVAILABLE', 'This application reads its secrets from a source of its own, so there is no SecretsManager. Configure { store, keys } to have one.');
+      if (
+        property in SecretsManager.prototype &&
+        property !== 'constructor' &&
+        typeof property === 'string' &&
+        !(property in Object.prototype)
+      ) {
+        throw new SecretsError(
+          'MANAGER_UNAVAILABLE',
+          'This application reads its secrets from a source of its own, so there is no SecretsManager. Configure { store, keys } to have one.',
+        );
       }
       return Reflect.get(target, property);
     },

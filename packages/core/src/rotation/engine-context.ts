@@ -29,7 +29,11 @@ export interface EngineContext {
 }
 
 /** A stored version as steps see it. */
-export async function loadVersion(context: EngineContext, secretName: string, versionId: string): Promise<SecretVersion> {
+export async function loadVersion(
+  context: EngineContext,
+  secretName: string,
+  versionId: string,
+): Promise<SecretVersion> {
   return new ConcealedVersion(secretName, versionId, await context.versions.openValue(secretName, versionId));
 }
 

@@ -58,7 +58,15 @@ export class Retirement {
         if (signal.aborted) return;
         const delay = retryDelay(attempt, randomness);
         const message = error instanceof Error ? error.message : 'unknown error';
-        events.next({ type: 'failed', secretName, rotationId, at: clock.now(), step: 'retire', message, retryAt: clock.now() + delay });
+        events.next({
+          type: 'failed',
+          secretName,
+          rotationId,
+          at: clock.now(),
+          step: 'retire',
+          message,
+          retryAt: clock.now() + delay,
+        });
         await pause(clock, delay, signal);
       }
     }
@@ -92,11 +100,16 @@ export class Retirement {
     const rotatorOf = this.context.rotators.get(rotator, secretName);
     if (holders.length > 0 || rotatorOf.identityOf === undefined) return holders;
     const { obligations } = await this.context.journal.read(secretName);
-    const older = obligations.slice(0, obligations.findIndex((other) => other.versionId === versionId));
+    const older = obligations.slice(
+      0,
+      obligations.findIndex((other) => other.versionId === versionId),
+    );
     if (older.length === 0) return holders;
-    const identity = async (id: string): Promise<string> => rotatorOf.identityOf?.((await loadVersion(this.context, secretName, id)).value) ?? id;
+    const identity = async (id: string): Promise<string> =>
+      rotatorOf.identityOf?.((await loadVersion(this.context, secretName, id)).value) ?? id;
     const own = await identity(versionId);
-    for (const other of older) if ((await identity(other.versionId)) === own) holders.push(`the older version ${other.versionId}`);
+    for (const other of older)
+      if ((await identity(other.versionId)) === own) holders.push(`the older version ${other.versionId}`);
     return holders;
   }
 
@@ -115,7 +128,9 @@ export class Retirement {
         state: {
           ...state,
           obligations: wanted
-            ? state.obligations.map((other) => (other.versionId === versionId ? { ...other, step: 'retire' as const } : other))
+            ? state.obligations.map((other) =>
+                other.versionId === versionId ? { ...other, step: 'retire' as const } : other,
+              )
             : others,
         },
         edit: { record: setVersionState(record, versionId, wanted ? 'retiring' : 'live') },
@@ -148,7 +163,10 @@ export class Retirement {
     await this.context.journal.changeBoth(secretName, (state, record) => {
       if (record === undefined || !state.obligations.some((other) => other.versionId === versionId)) return undefined;
       const obligations = state.obligations.filter((other) => other.versionId !== versionId);
-      return { state: { ...state, obligations, lastRetired }, edit: { record: setVersionState(record, versionId, 'retired') } };
+      return {
+        state: { ...state, obligations, lastRetired },
+        edit: { record: setVersionState(record, versionId, 'retired') },
+      };
     });
   }
 }

@@ -1,6 +1,11 @@
 import { Observable, Subject } from 'rxjs';
 import { type Cancel, pause } from '../foundation/clock.js';
-import { RotationFailedError, RotationPolicyError, RotationStoppedError, isSecretsError } from '../foundation/errors.js';
+import {
+  RotationFailedError,
+  RotationPolicyError,
+  RotationStoppedError,
+  isSecretsError,
+} from '../foundation/errors.js';
 import { versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, retryDelay } from './engine-context.js';
 import { Retirement } from './retirement.js';
@@ -92,7 +97,10 @@ export class RotationEngine {
     this.#retirement.start(secretName, state);
     const rotatorName = state.active?.rotator ?? record.rotation?.rotator;
     if (rotatorName === undefined) {
-      throw new RotationPolicyError(secretName, `Secret ${secretName} has no rotation policy: set one with updateRotationPolicy or in its definition.`);
+      throw new RotationPolicyError(
+        secretName,
+        `Secret ${secretName} has no rotation policy: set one with updateRotationPolicy or in its definition.`,
+      );
     }
     const rotator = rotators.get(rotatorName, secretName);
     if (state.active === undefined) {
@@ -101,7 +109,9 @@ export class RotationEngine {
       if (signal.aborted) throw new RotationStoppedError(secretName);
       const startedAt = clock.now();
       state = await journal.change(secretName, (now) =>
-        now.active === undefined ? { ...now, active: { rotationId, rotator: rotatorName, reason, step: 'create', startedAt, notes: {} } } : undefined,
+        now.active === undefined
+          ? { ...now, active: { rotationId, rotator: rotatorName, reason, step: 'create', startedAt, notes: {} } }
+          : undefined,
       );
       events.next({ type: 'started', secretName, rotationId, at: startedAt, rotator: rotatorName, reason });
       return this.#run(new RotationRun(this.#context, secretName, rotator, rotationId, busy), secretName);
@@ -145,8 +155,13 @@ export class RotationEngine {
     if (rotator.identityOf === undefined) return new Set();
     const [record, state] = [await this.#context.versions.get(secretName), await this.status(secretName)];
     const current = versionAt(record, 'current');
-    const versionIds = [...(current === undefined ? [] : [current.id]), ...state.obligations.map(({ versionId }) => versionId)];
-    const versions = await Promise.all(versionIds.map((versionId) => loadVersion(this.#context, secretName, versionId)));
+    const versionIds = [
+      ...(current === undefined ? [] : [current.id]),
+      ...state.obligations.map(({ versionId }) => versionId),
+    ];
+    const versions = await Promise.all(
+      versionIds.map((versionId) => loadVersion(this.#context, secretName, versionId)),
+    );
     return new Set(versions.map(({ value }) => rotator.identityOf?.(value) ?? ''));
   }
 

@@ -16,11 +16,24 @@ export type RotationEvent =
   /** Every identity still belongs to a version in use: the rotation begins when one of `holders` lets go. */
   | (RotationEventBase & { readonly type: 'waiting'; readonly holders: readonly string[] })
   | (RotationEventBase & { readonly type: 'step'; readonly step: RotationStep; readonly versionId: string | undefined })
-  | (RotationEventBase & { readonly type: 'promoted'; readonly versionId: string; readonly previousVersionId: string | undefined })
+  | (RotationEventBase & {
+      readonly type: 'promoted';
+      readonly versionId: string;
+      readonly previousVersionId: string | undefined;
+    })
   /** The replaced version is still held. */
   | (RotationEventBase & { readonly type: 'settling'; readonly versionId: string; readonly holders: readonly string[] })
-  | (RotationEventBase & { readonly type: 'retired'; readonly versionId: string; readonly report: RetireReport | undefined })
-  | (RotationEventBase & { readonly type: 'failed'; readonly step: RotationStep; readonly message: string; readonly retryAt: number | undefined })
+  | (RotationEventBase & {
+      readonly type: 'retired';
+      readonly versionId: string;
+      readonly report: RetireReport | undefined;
+    })
+  | (RotationEventBase & {
+      readonly type: 'failed';
+      readonly step: RotationStep;
+      readonly message: string;
+      readonly retryAt: number | undefined;
+    })
   /** A failed rotation was taken back; the secret is what it was before. */
   | (RotationEventBase & { readonly type: 'undone'; readonly versionId: string | undefined });
 

@@ -63,7 +63,10 @@ export class RotationJournal {
     edit: (
       state: RotationState,
       record: SecretRecord | undefined,
-    ) => Promise<{ state: RotationState; edit: RecordEdit } | undefined> | { state: RotationState; edit: RecordEdit } | undefined,
+    ) =>
+      | Promise<{ state: RotationState; edit: RecordEdit } | undefined>
+      | { state: RotationState; edit: RecordEdit }
+      | undefined,
   ): Promise<{ state: RotationState; record: SecretRecord }> {
     let committed = NO_ROTATION;
     const record = await this.versions.change(secretName, async (before) => {

@@ -26,7 +26,10 @@ export class RotationRun {
     return this.context.turns.take(this.secretName, () => this.#fromApply(active, current));
   }
 
-  async #fromApply(created: ActiveRotation, current: SecretVersion | undefined): Promise<{ result: RotationResult; state: RotationState }> {
+  async #fromApply(
+    created: ActiveRotation,
+    current: SecretVersion | undefined,
+  ): Promise<{ result: RotationResult; state: RotationState }> {
     let active = created;
     const pending = await this.#pending(active);
     if (active.step === 'apply') active = await this.#forward(active, current, pending, 'apply', 'verify');
@@ -101,8 +104,18 @@ export class RotationRun {
       const promoted = promote(record, versionId, now);
       const { promotion } = promoted;
       const lastRotation = { rotationId, startedAt, endedAt: now, outcome: 'promoted' as const, versionId };
-      if (previousVersionId === undefined) return { state: { ...rest, failures: 0, lastRotation }, edit: { record: promoted } };
-      const obligation = { versionId: previousVersionId, replacedBy: versionId, promotion, rotationId, rotator, step: 'settle' as const, since: now, notes };
+      if (previousVersionId === undefined)
+        return { state: { ...rest, failures: 0, lastRotation }, edit: { record: promoted } };
+      const obligation = {
+        versionId: previousVersionId,
+        replacedBy: versionId,
+        promotion,
+        rotationId,
+        rotator,
+        step: 'settle' as const,
+        since: now,
+        notes,
+      };
       return {
         state: { ...rest, failures: 0, lastRotation, obligations: [...rest.obligations, obligation] },
         edit: { record: setVersionState(promoted, previousVersionId, 'draining') },
@@ -126,8 +139,21 @@ export class RotationRun {
     } catch (error) {
       this.#throwWhenStopping();
       const cause = redactError(error, [current?.value, pending.value]);
-      events.next({ type: 'failed', secretName, rotationId, at: clock.now(), step: 'undo', message: cause.message, retryAt: undefined });
-      throw this.#failure(failure.step, cause, false, `${failure.message}; taking it back failed too, which is tried again: ${cause.message}`);
+      events.next({
+        type: 'failed',
+        secretName,
+        rotationId,
+        at: clock.now(),
+        step: 'undo',
+        message: cause.message,
+        retryAt: undefined,
+      });
+      throw this.#failure(
+        failure.step,
+        cause,
+        false,
+        `${failure.message}; taking it back failed too, which is tried again: ${cause.message}`,
+      );
     }
     await journal.changeBoth(secretName, (state, record) => {
       if (record === undefined || state.active?.rotationId !== rotationId) return undefined;
@@ -145,22 +171,45 @@ export class RotationRun {
     const { active, ...rest } = state;
     if (active?.rotationId !== this.rotationId) return undefined;
     const { rotationId, startedAt } = active;
-    const lastRotation = { rotationId, startedAt, endedAt: this.context.clock.now(), outcome: 'failed' as const, failure };
+    const lastRotation = {
+      rotationId,
+      startedAt,
+      endedAt: this.context.clock.now(),
+      outcome: 'failed' as const,
+      failure,
+    };
     return { ...rest, failures: state.failures + 1, lastRotation };
   }
 
-  #failure(step: string, cause: Error | undefined, undone: boolean, message = cause?.message ?? ''): RotationFailedError {
+  #failure(
+    step: string,
+    cause: Error | undefined,
+    undone: boolean,
+    message = cause?.message ?? '',
+  ): RotationFailedError {
     const { secretName, rotationId } = this;
     const { events, clock } = this.context;
-    if (undone) events.next({ type: 'failed', secretName, rotationId, at: clock.now(), step: step as RotationStep, message, retryAt: undefined });
+    if (undone)
+      events.next({
+        type: 'failed',
+        secretName,
+        rotationId,
+        at: clock.now(),
+        step: step as RotationStep,
+        message,
+        retryAt: undefined,
+      });
     return new RotationFailedError(secretName, step, rotationId, message, { cause, undone });
   }
 
   async #advance(change: Partial<ActiveRotation>): Promise<ActiveRotation> {
     const state = await this.context.journal.change(this.secretName, (before) =>
-      before.active?.rotationId === this.rotationId ? { ...before, active: { ...before.active, ...change } } : undefined,
+      before.active?.rotationId === this.rotationId
+        ? { ...before, active: { ...before.active, ...change } }
+        : undefined,
     );
-    if (state.active === undefined) throw new CorruptRecordError(`The rotation journal of ${this.secretName}`, 'it lost its rotation');
+    if (state.active === undefined)
+      throw new CorruptRecordError(`The rotation journal of ${this.secretName}`, 'it lost its rotation');
     return state.active;
   }
 
@@ -177,7 +226,10 @@ export class RotationRun {
 
   async #pending(active: ActiveRotation): Promise<SecretVersion> {
     if (active.versionId !== undefined) return loadVersion(this.context, this.secretName, active.versionId);
-    throw new CorruptRecordError(`The rotation journal of ${this.secretName}`, `it is at ${active.step} without a version`);
+    throw new CorruptRecordError(
+      `The rotation journal of ${this.secretName}`,
+      `it is at ${active.step} without a version`,
+    );
   }
 
   #stepContext(active: ActiveRotation, current: SecretVersion | undefined): RotationContext {

@@ -4,7 +4,11 @@ import type { Cancel } from '../foundation/clock.js';
 export type Trigger = (wake: () => void) => Cancel;
 
 /** Resolves when `condition` holds, asked again after each trigger, or when `signal` is aborted. Nothing is polled. */
-export async function waitUntil(condition: () => Promise<boolean>, triggers: readonly Trigger[], signal: AbortSignal): Promise<void> {
+export async function waitUntil(
+  condition: () => Promise<boolean>,
+  triggers: readonly Trigger[],
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
     let wake: () => void = () => undefined;
     const woken = new Promise<void>((resolve) => {

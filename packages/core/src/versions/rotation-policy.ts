@@ -44,21 +44,27 @@ export function checkRotationPolicy(secretName: string, policy: RotationPolicy):
     throw new RotationPolicyError(secretName, `The rotation policy of ${secretName} ${message}`);
   };
   if (typeof policy !== 'object' || policy === null) return fail('is not an object.');
-  if (typeof policy.rotator !== 'string' || !/^[\w./@:-]{1,128}$/.test(policy.rotator)) return fail('names no rotator.');
+  if (typeof policy.rotator !== 'string' || !/^[\w./@:-]{1,128}$/.test(policy.rotator))
+    return fail('names no rotator.');
   const { schedule } = policy;
   if (schedule === undefined) return policy;
   if (typeof schedule === 'object' && schedule !== null && 'every' in schedule) {
     const every = parseDuration(schedule.every);
     if (every === undefined || every < SHORTEST_INTERVAL_MS || every > LONGEST_INTERVAL_MS) {
-      return fail(`has the interval ${JSON.stringify(schedule.every)}: give 500 ms to 365 days, as a number of milliseconds or like '30s', '12h', '30d'.`);
+      return fail(
+        `has the interval ${JSON.stringify(schedule.every)}: give 500 ms to 365 days, as a number of milliseconds or like '30s', '12h', '30d'.`,
+      );
     }
     return policy;
   }
-  if (typeof schedule !== 'object' || schedule === null || typeof schedule.cron !== 'string') return fail('has a schedule with neither `every` nor `cron`.');
+  if (typeof schedule !== 'object' || schedule === null || typeof schedule.cron !== 'string')
+    return fail('has a schedule with neither `every` nor `cron`.');
   try {
     new CronTime(schedule.cron, schedule.timeZone ?? 'UTC');
   } catch {
-    return fail(`has a cron expression or time zone that cannot be read: ${JSON.stringify(schedule.cron)}, ${schedule.timeZone ?? 'UTC'}.`);
+    return fail(
+      `has a cron expression or time zone that cannot be read: ${JSON.stringify(schedule.cron)}, ${schedule.timeZone ?? 'UTC'}.`,
+    );
   }
   return policy;
 }

@@ -67,7 +67,9 @@ export class SecretDefinitions {
     const result = await schema['~standard'].validate(value);
     if (result.issues === undefined) return deepFreeze(result.value);
     // The messages of some schema libraries quote what they were given, so only the paths travel.
-    const paths = result.issues.map((issue) => (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.'));
+    const paths = result.issues.map((issue) =>
+      (issue.path ?? []).map((part) => String(typeof part === 'object' ? part.key : part)).join('.'),
+    );
     const where = [...new Set(paths.map((path) => (path === '' ? 'the value as a whole' : path)))].join(', ');
     throw new InvalidSecretValueError(name, `The value of ${name} does not fit its schema at: ${where}.`);
   }

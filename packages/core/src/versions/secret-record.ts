@@ -53,7 +53,12 @@ export function parseSecretRecord(name: string, bytes: Uint8Array): SecretRecord
   } catch {
     throw new CorruptRecordError(`The record of ${name}`, 'it does not parse', name);
   }
-  if (record?.format !== 1 || record.name !== name || !Array.isArray(record.versions) || !Array.isArray(record.stages)) {
+  if (
+    record?.format !== 1 ||
+    record.name !== name ||
+    !Array.isArray(record.versions) ||
+    !Array.isArray(record.stages)
+  ) {
     throw new CorruptRecordError(`The record of ${name}`, 'it is not a secret of this name', name);
   }
   return record;
@@ -97,7 +102,10 @@ export function addVersion(record: SecretRecord, id: string, now: number, ttlMs 
 }
 
 export function setVersionState(record: SecretRecord, versionId: string, state: VersionState): SecretRecord {
-  return { ...record, versions: record.versions.map((version) => (version.id === versionId ? { ...version, state } : version)) };
+  return {
+    ...record,
+    versions: record.versions.map((version) => (version.id === versionId ? { ...version, state } : version)),
+  };
 }
 
 /** Points `stage` at a version, or nowhere. */
@@ -128,7 +136,10 @@ export function promote(record: SecretRecord, versionId: string, now: number): S
 /** Checks a label of the user's own. */
 export function checkCustomStage(record: SecretRecord, stage: string): void {
   if (!STAGE.test(stage)) {
-    throw new StageError(record.name, `${JSON.stringify(stage.slice(0, 80))} is not a stage: use 1 to 64 characters of A-Z a-z 0-9 _ -`);
+    throw new StageError(
+      record.name,
+      `${JSON.stringify(stage.slice(0, 80))} is not a stage: use 1 to 64 characters of A-Z a-z 0-9 _ -`,
+    );
   }
   if (RESERVED_STAGES.includes(stage)) {
     throw new StageError(
@@ -144,8 +155,15 @@ export function checkCustomStage(record: SecretRecord, stage: string): void {
 /** Drops old versions nobody can want back: without a stage, nothing left to retire, and beyond the newest few of their kind. */
 export function prune(record: SecretRecord): { record: SecretRecord; removed: string[] } {
   const staged = new Set(record.stages.map(([, id]) => id));
-  const droppable = record.versions.filter((version) => !staged.has(version.id) && version.state !== 'draining' && version.state !== 'retiring');
-  const removed = new Set(droppable.slice(0, Math.max(0, droppable.length - KEPT_UNSTAGED_VERSIONS)).map((version) => version.id));
+  const droppable = record.versions.filter(
+    (version) => !staged.has(version.id) && version.state !== 'draining' && version.state !== 'retiring',
+  );
+  const removed = new Set(
+    droppable.slice(0, Math.max(0, droppable.length - KEPT_UNSTAGED_VERSIONS)).map((version) => version.id),
+  );
   if (removed.size === 0) return { record, removed: [] };
-  return { record: { ...record, versions: record.versions.filter((version) => !removed.has(version.id)) }, removed: [...removed] };
+  return {
+    record: { ...record, versions: record.versions.filter((version) => !removed.has(version.id)) },
+    removed: [...removed],
+  };
 }

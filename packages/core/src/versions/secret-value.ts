@@ -27,7 +27,8 @@ export function encodeValue(secretName: string, value: unknown): Buffer {
 export function decodeValue(secretName: string, encoded: Buffer): unknown {
   const body = encoded.subarray(1);
   if (encoded[0] === BINARY_TAG) return Uint8Array.prototype.slice.call(body);
-  if (encoded[0] !== JSON_TAG) throw new CorruptRecordError(`A version of ${secretName}`, 'its kind of value is unknown', secretName);
+  if (encoded[0] !== JSON_TAG)
+    throw new CorruptRecordError(`A version of ${secretName}`, 'its kind of value is unknown', secretName);
   try {
     return deepFreeze(JSON.parse(body.toString('utf8')));
   } catch {

@@ -107,7 +107,10 @@ export class VersionStore {
    * writer was first. Returning undefined from it leaves everything as it is.
    * @throws StoreContentionError when other writers keep winning
    */
-  async change(name: string, edit: (record: SecretRecord | undefined) => RecordEdit | undefined | Promise<RecordEdit | undefined>): Promise<SecretRecord | undefined> {
+  async change(
+    name: string,
+    edit: (record: SecretRecord | undefined) => RecordEdit | undefined | Promise<RecordEdit | undefined>,
+  ): Promise<SecretRecord | undefined> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const found = await this.find(name);
       const wanted = await edit(found?.record);
@@ -132,7 +135,10 @@ export class VersionStore {
   async sealValue(name: string, versionId: string, value: unknown): Promise<StoreWrite> {
     const plaintext = encodeValue(name, value);
     try {
-      return { key: valueKey(name, versionId), value: await this.#opened().seal({ secretName: name, versionId }, plaintext) };
+      return {
+        key: valueKey(name, versionId),
+        value: await this.#opened().seal({ secretName: name, versionId }, plaintext),
+      };
     } finally {
       plaintext.fill(0);
     }
@@ -154,7 +160,8 @@ export class VersionStore {
   /** The encoded value of a version, in a buffer that the caller zeroes. */
   async openEncoded(name: string, versionId: string): Promise<Buffer> {
     const entry = await this.store.get(valueKey(name, versionId));
-    if (entry === undefined) throw new CorruptRecordError(`Version ${versionId} of ${name}`, 'its value is missing', name);
+    if (entry === undefined)
+      throw new CorruptRecordError(`Version ${versionId} of ${name}`, 'its value is missing', name);
     try {
       return await this.#opened().open({ secretName: name, versionId }, entry.value);
     } catch (error) {
@@ -178,11 +185,14 @@ export class VersionStore {
   async #initialise(storeId: string, now: number): Promise<{ value: Uint8Array }> {
     const { store, keys, randomness } = this.options;
     const keyCheck = await new Keyring(keys, storeId, randomness).seal(KEY_CHECK, randomness.bytes(32));
-    const value = Buffer.from(JSON.stringify({ format: 1, storeId, createdAt: now, keyCheck: keyCheck.toString('base64') }));
+    const value = Buffer.from(
+      JSON.stringify({ format: 1, storeId, createdAt: now, keyCheck: keyCheck.toString('base64') }),
+    );
     await store.commit({ conditions: [{ key: STORE_KEY, revision: 0 }], writes: [{ key: STORE_KEY, value }] });
     // Another process may have been first: what is stored counts.
     const entry = await store.get(STORE_KEY);
-    if (entry === undefined) throw new CorruptRecordError('The store', 'its first record is missing after it was written');
+    if (entry === undefined)
+      throw new CorruptRecordError('The store', 'its first record is missing after it was written');
     return entry;
   }
 

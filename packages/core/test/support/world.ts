@@ -37,7 +37,8 @@ export class Target {
 export class TargetRotator implements SecretRotator<Login> {
   readonly name = 'target';
   readonly failing = new Map<string, Error>();
-  hook: (step: string, side: 'before' | 'after', context: { secretName: string }) => void | Promise<void> = () => undefined;
+  hook: (step: string, side: 'before' | 'after', context: { secretName: string }) => void | Promise<void> = () =>
+    undefined;
 
   constructor(
     readonly target: Target,
@@ -60,7 +61,9 @@ export class TargetRotator implements SecretRotator<Login> {
   }
 
   async apply(context: PendingContext<Login>): Promise<void> {
-    await this.#step('apply', context, () => this.target.accounts.set(context.pending.value.username, context.pending.value.password));
+    await this.#step('apply', context, () =>
+      this.target.accounts.set(context.pending.value.username, context.pending.value.password),
+    );
   }
 
   async verify(context: PendingContext<Login>): Promise<void> {
