@@ -53,14 +53,12 @@ export function crashAroundServerCalls(points: CrashPoints): void {
     const call = (): unknown => Reflect.apply(query, this, args);
     return isRotator(this) ? points.around('statement', call) : call();
   } as typeof query;
-  pg.Client.prototype.connect = function around(this: pg.Client, callback?: (error: Error) => void) {
-    if (callback === undefined || isRotator(this))
-      return Reflect.apply(connect, this, callback === undefined ? [] : [callback]);
-    const connected = (): Promise<Error | null> =>
-      new Promise((resolve) => {
-        Reflect.apply(connect, this, [(error: Error | null) => resolve(error)]);
-      });
-    void points.around('connection', connected).then((error) => callback(error as Error));
+  pg.Client.prototype.connect = function around(this: pg.Client, callback?: (error: Error | null) => void) {
+    const call = (done?: (error: Error | null) => void): unknown =>
+      Reflect.apply<pg.Client, unknown[], unknown>(connect, this, [done]);
+    if (callback === undefined || isRotator(this)) return call(callback);
+    const connected = (): Promise<Error | null> => new Promise((resolve) => void call(resolve));
+    void points.around('connection', connected).then(callback);
     return undefined;
   } as typeof connect;
 }
