@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { AppPlace, Strategy } from 'nestjs-secrets-test/crash/rotating-app';
-import type { CrashScenario } from 'nestjs-secrets-test/crash/crash-child';
+import { ACKNOWLEDGED_FILE, type CrashScenario } from 'nestjs-secrets-test/crash/crash-order';
 import { type PostgresServer, startPostgres } from 'nestjs-secrets-test/postgres-server';
 import { ChildProcesses } from './support/child-process.js';
 import { stateLeftBehind, violationsAfterRestart } from './support/crash-recovery.js';
@@ -65,7 +65,7 @@ async function violationsOf(
   if (code === 0) return undefined;
   if (signal !== 'SIGKILL') return [`it was not killed but failed: ${stderr}`];
   const acknowledged =
-    scenario === 'bootstrap' ? 0 : Number(readFileSync(path.join(place.folder, 'acknowledged.json'), 'utf8'));
+    scenario === 'bootstrap' ? 0 : Number(readFileSync(path.join(place.folder, ACKNOWLEDGED_FILE), 'utf8'));
   const lockedOut = await stateLeftBehind(place);
   return [...lockedOut, ...(await violationsAfterRestart(place, acknowledged, server))];
 }

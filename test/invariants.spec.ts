@@ -1,11 +1,11 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 
 /** The titles of all tests of the workspace, with the file each stands in. */
 function titles(): { readonly file: string; readonly title: string }[] {
-  const workspaces = ['test', ...readdirSync('packages').map((name) => path.join('packages', name, 'test'))];
-  const files = workspaces.flatMap((folder) =>
+  const folders = ['test', ...readdirSync('packages').map((name) => path.join('packages', name, 'test'))];
+  const files = folders.filter(existsSync).flatMap((folder) =>
     readdirSync(folder)
       .filter((name) => name.endsWith('.spec.ts'))
       .map((name) => path.join(folder, name)),

@@ -1,3 +1,4 @@
+export type * from './store-driver/conformance-store.js';
 export * from './store-driver-conformance.js';
 export * from './fixed-secret-source.js';
 export * from './secrets-testing.module.js';

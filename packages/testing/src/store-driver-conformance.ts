@@ -1,4 +1,5 @@
 import type { StoreDriver } from '@nestjs-secrets/core';
+import type { ConformanceStore } from './store-driver/conformance-store.js';
 import { conditions, limits, revisions } from './store-driver/commits.js';
 import { sharing } from './store-driver/sharing.js';
 import { Hearing, type FreshStore, type Hear, type OneDriver, type SeveralDrivers } from './store-driver/steps.js';
@@ -22,14 +23,6 @@ export interface StoreDriverHarness {
   readonly hintWithinMs?: number;
   /** Makes an empty store. */
   createStore(): Promise<ConformanceStore>;
-}
-
-/** One store, empty at first. */
-export interface ConformanceStore {
-  /** A new driver on this store, not opened yet; called once only for stores that are not `shared`. The suite opens and closes it. */
-  connect(): StoreDriver;
-  /** Removes the store; every driver is closed by then. */
-  dispose(): Promise<void>;
 }
 
 /**

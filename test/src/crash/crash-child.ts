@@ -4,25 +4,10 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { RotationFailedError, SecretsManager } from '@nestjs-secrets/core';
 import { DataSource } from 'typeorm';
+import { ACKNOWLEDGED_FILE, type CrashOrder, type CrashScenario } from './crash-order.js';
 import { CrashPoints } from './crash-points.js';
 import { crashAroundServerCalls, crashingRotator, crashingStore } from './crashing-parts.js';
-import { type AppPlace, CREDENTIALS, LEDGER, partsAt, POOL_SIZE, RotatingApp } from './rotating-app.js';
-
-/**
- * What the process is doing when it is killed: making the very first version, rotating under load until the old version is retired, or taking
- * a rotation back whose `verify` failed.
- */
-export type CrashScenario = 'bootstrap' | 'rotation' | 'undo';
-
-/** The child's one argument, in JSON. Without `crashAt` it prints the names of all crash points it passed, in JSON. */
-export interface CrashOrder {
-  readonly place: AppPlace;
-  readonly scenario: CrashScenario;
-  readonly crashAt?: string;
-}
-
-/** In the place's folder: the last ledger value whose put was acknowledged. */
-export const ACKNOWLEDGED_FILE = 'acknowledged.json';
+import { CREDENTIALS, LEDGER, partsAt, POOL_SIZE, RotatingApp } from './rotating-app.js';
 
 interface Load {
   /** Resolves once the pool has all its connections, so that those opened later are replacements, and a first put was acknowledged. */
@@ -64,6 +49,7 @@ async function rotate(app: INestApplicationContext, scenario: CrashScenario): Pr
   }
 }
 
+/** Without `crashAt`, the names of all crash points that were passed. */
 async function run({ place, scenario, crashAt }: CrashOrder): Promise<readonly string[]> {
   const points = new CrashPoints(crashAt);
   crashAroundServerCalls(points);

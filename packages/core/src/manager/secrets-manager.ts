@@ -1,22 +1,21 @@
 import type { Observable } from 'rxjs';
 import {
-  InvalidSecretValueError,
+  RotationFailedError,
   RotationPolicyError,
   SecretExistsError,
   SecretExpiredError,
   SecretNotFoundError,
-  SecretsError,
   StageError,
   VersionConflictError,
-  VersionNotFoundError,
 } from '../foundation/errors.js';
 import type { Clock } from '../foundation/clock.js';
 import { randomPassword, type PasswordOptions } from '../foundation/random-password.js';
 import type { Randomness } from '../foundation/randomness.js';
-import type { RotationEngine, RotationResult } from '../rotation/rotation-engine.js';
+import type { RotationEngine } from '../rotation/rotation-engine.js';
+import type { RotationResult } from '../rotation/rotation-result.js';
 import type { RotationEvent } from '../rotation/rotation-events.js';
 import type { RotationScheduler } from '../rotation/rotation-scheduler.js';
-import { checkRotationPolicy, parseDuration, type Duration, type RotationPolicy } from '../versions/rotation-policy.js';
+import { checkRotationPolicy, type RotationPolicy } from '../versions/rotation-policy.js';
 import type { SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
 import { checkSecretName } from '../versions/secret-name.js';
 import {
@@ -30,14 +29,23 @@ import {
   stagesOf,
   versionAt,
   type SecretRecord,
-  type VersionRecord,
 } from '../versions/secret-record.js';
 import { encodeValue, sameValue } from '../versions/secret-value.js';
 import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
 import type { VersionStore } from '../versions/version-store.js';
 import { describeSecret, describeVersion, type SecretDescription, type VersionDescription } from './descriptions.js';
+import {
+  checkTtl,
+  checkVersionId,
+  newSecretRecord,
+  select,
+  type CreateSecretOptions,
+  type Page,
+  type PutSecretValueOptions,
+  type VersionSelector,
+} from './requests.js';
 
-/** The port a rotation status is read from and rotations are started at. */
+/** What the manager stands on. */
 export interface SecretsManagerParts {
   readonly versions: VersionStore;
   readonly definitions: SecretDefinitions;
@@ -47,40 +55,6 @@ export interface SecretsManagerParts {
   readonly randomness: Randomness;
 }
 
-export interface CreateSecretOptions {
-  readonly description?: string;
-  /** A word for what it is; `generic` by default. */
-  readonly type?: string;
-  readonly tags?: Readonly<Record<string, string>>;
-  /** Each version expires this long after it was made. */
-  readonly ttl?: Duration;
-  readonly rotation?: RotationPolicy;
-  /** The id of the first version; `v1` by default. */
-  readonly versionId?: string;
-}
-
-export interface PutSecretValueOptions {
-  /** 1–64 of `A-Z a-z 0-9 _ -`; the next of `v1`, `v2`… by default. */
-  readonly versionId?: string;
-  /** Stages of your own to put on it, instead of making it current. */
-  readonly stages?: readonly string[];
-  /** Overrides the secret's TTL for this version. */
-  readonly ttl?: Duration;
-}
-
-/** Which version: by id, by stage, or the current one. */
-export interface VersionSelector {
-  readonly versionId?: string;
-  readonly stage?: string;
-}
-
-export interface Page<T> {
-  readonly items: readonly T[];
-  /** Give it as `after` to get the next page; undefined on the last one. */
-  readonly next: string | undefined;
-}
-
-const VERSION_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const LONGEST_PAGE = 100;
 
 /**
@@ -102,7 +76,7 @@ export class SecretsManager {
    * @throws SecretExistsError, InvalidSecretValueError, ValueTooLargeError, RotationPolicyError
    */
   async createSecret(name: string, value: unknown, options: CreateSecretOptions = {}): Promise<SecretDescription> {
-    const empty = this.#newRecord(checkSecretName(name), options);
+    const empty = newSecretRecord(checkSecretName(name), options, this.parts.clock.now());
     const versionId = checkVersionId(name, options.versionId ?? nextVersionId(empty));
     await this.parts.definitions.check(name, value);
     const sealed = await this.parts.versions.sealValue(name, versionId, value);
@@ -291,30 +265,16 @@ export class SecretsManager {
       );
     }
     await this.parts.versions.change(name, (before) => ({
-      record: { ...(before ?? this.#newRecord(name, definition)), rotation },
+      record: { ...(before ?? newSecretRecord(name, definition, this.parts.clock.now())), rotation },
     }));
-    await this.parts.engine.rotate(name, 'first-version');
-  }
-
-  #newRecord(name: string, options: CreateSecretOptions): SecretRecord {
-    const ttlMs = checkTtl(name, options.ttl);
-    const now = this.parts.clock.now();
-    return {
-      format: 1,
-      name,
-      description: options.description ?? '',
-      type: options.type ?? 'generic',
-      tags: options.tags ?? {},
-      createdAt: now,
-      updatedAt: now,
-      ...(ttlMs === undefined ? {} : { ttlMs }),
-      ...(options.rotation === undefined ? {} : { rotation: checkRotationPolicy(name, options.rotation) }),
-      nextSequence: 1,
-      promotion: 0,
-      rolledBack: false,
-      versions: [],
-      stages: [],
-    };
+    const interrupted = (await this.parts.engine.status(name)).active !== undefined;
+    try {
+      await this.parts.engine.rotate(name, 'first-version');
+    } catch (error) {
+      // What an earlier start had left may have been a failure still to be undone. Now that it is, the way is free for a new attempt.
+      if (!interrupted || !(error instanceof RotationFailedError && error.undone)) throw error;
+      await this.parts.engine.rotate(name, 'first-version');
+    }
   }
 
   #moveCurrent(record: SecretRecord, versionId: string): SecretRecord {
@@ -350,30 +310,4 @@ export class SecretsManager {
     stored.fill(0);
     if (!same) throw new VersionConflictError(name, versionId);
   }
-}
-
-function select(record: SecretRecord, { versionId, stage }: VersionSelector): VersionRecord {
-  if (versionId !== undefined) {
-    const version = requireVersion(record, versionId);
-    if (stage === undefined || stagesOf(record, versionId).includes(stage)) return version;
-    throw new VersionNotFoundError(record.name, `version ${versionId} with the stage ${stage}`);
-  }
-  const version = versionAt(record, stage ?? 'current');
-  if (version === undefined)
-    throw new VersionNotFoundError(record.name, `version with the stage ${stage ?? 'current'}`);
-  return version;
-}
-
-function checkVersionId(name: string, versionId: string): string {
-  if (VERSION_ID.test(versionId)) return versionId;
-  throw new SecretsError('VERSION_ID_INVALID', 'A version id is 1 to 64 characters of A-Z a-z 0-9 _ -', {
-    secretName: name,
-  });
-}
-
-function checkTtl(name: string, ttl: Duration | undefined): number | undefined {
-  if (ttl === undefined) return undefined;
-  const ttlMs = parseDuration(ttl);
-  if (ttlMs !== undefined && ttlMs > 0) return ttlMs;
-  throw new InvalidSecretValueError(name, `The TTL of ${name} must be above 0: milliseconds, or like '12h'.`);
 }

@@ -11,17 +11,10 @@ import { type EngineContext, loadVersion, retryDelay } from './engine-context.js
 import { Retirement } from './retirement.js';
 import { RotationRun } from './rotation-run.js';
 import type { RotationEvent, RotationReason } from './rotation-events.js';
+import type { RotationResult } from './rotation-result.js';
 import type { RotationState } from './rotation-state.js';
 import { TargetTurns } from './target-turns.js';
 import { waitUntil } from './wait-until.js';
-
-/** What a rotation came to. For consumers it is over at promotion; retiring the version before it goes on in the background. */
-export interface RotationResult {
-  readonly secretName: string;
-  readonly rotationId: string;
-  readonly versionId: string;
-  readonly previousVersionId: string | undefined;
-}
 
 const STOP_LIMIT_MS = 10_000;
 

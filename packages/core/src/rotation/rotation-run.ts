@@ -4,8 +4,8 @@ import { redactError } from '../foundation/redaction.js';
 import { addVersion, nextVersionId, promote, setStage, setVersionState, versionAt } from '../versions/secret-record.js';
 import type { SecretVersion } from '../versions/secret-version.js';
 import { type EngineContext, loadVersion } from './engine-context.js';
-import type { RotationResult } from './rotation-engine.js';
 import type { RotationStep } from './rotation-events.js';
+import type { RotationResult } from './rotation-result.js';
 import type { ActiveRotation, RotationState } from './rotation-state.js';
 import type { PendingContext, RotationContext, SecretRotator } from './secret-rotator.js';
 

@@ -72,6 +72,12 @@ export class ConnectionRegister {
     return state !== undefined && state !== 'leaving';
   }
 
+  /** The same clients, those whose connection was begun first in front. */
+  byAge(clients: readonly pg.ClientBase[]): pg.ClientBase[] {
+    const wanted = new Set(clients);
+    return [...this.#connections.keys()].filter((client) => wanted.has(client));
+  }
+
   /** How many connections, not counting those already leaving, were opened with another version than this. */
   countOthers(versionId: string): number {
     let count = 0;

@@ -147,7 +147,10 @@ export class Roll implements Renewal {
   }
 
   #settleWithIdle(): void {
-    for (const client of this.#internals.idle()) if (this.claims(client)) this.#internals.evict(client);
+    // The oldest first: the credential it was opened with is the one that has been waiting longest to be retired.
+    for (const client of this.#register.byAge(this.#internals.idle())) {
+      if (this.claims(client)) this.#internals.evict(client);
+    }
     this.#settleWithNothingOld();
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { StoreDriver, StoreEntry, StoreHint } from '@nestjs-secrets/core';
-import type { ConformanceStore } from '../store-driver-conformance.js';
+import type { ConformanceStore } from './conformance-store.js';
 
 /** Adds a case with one open driver on an empty store. */
 export type OneDriver = (name: string, body: (driver: StoreDriver) => Promise<void>) => void;

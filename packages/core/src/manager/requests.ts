@@ -1,0 +1,91 @@
+import { InvalidSecretValueError, SecretsError, VersionNotFoundError } from '../foundation/errors.js';
+import { checkRotationPolicy, parseDuration, type Duration, type RotationPolicy } from '../versions/rotation-policy.js';
+import {
+  requireVersion,
+  stagesOf,
+  versionAt,
+  type SecretRecord,
+  type VersionRecord,
+} from '../versions/secret-record.js';
+
+export interface CreateSecretOptions {
+  readonly description?: string;
+  /** A word for what it is; `generic` by default. */
+  readonly type?: string;
+  readonly tags?: Readonly<Record<string, string>>;
+  /** Each version expires this long after it was made. */
+  readonly ttl?: Duration;
+  readonly rotation?: RotationPolicy;
+  /** The id of the first version; `v1` by default. */
+  readonly versionId?: string;
+}
+
+export interface PutSecretValueOptions {
+  /** 1–64 of `A-Z a-z 0-9 _ -`; the next of `v1`, `v2`… by default. */
+  readonly versionId?: string;
+  /** Stages of your own to put on it, instead of making it current. */
+  readonly stages?: readonly string[];
+  /** Overrides the secret's TTL for this version. */
+  readonly ttl?: Duration;
+}
+
+/** Which version: by id, by stage, or the current one. */
+export interface VersionSelector {
+  readonly versionId?: string;
+  readonly stage?: string;
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Give it as `after` to get the next page; undefined on the last one. */
+  readonly next: string | undefined;
+}
+
+const VERSION_ID = /^[A-Za-z0-9_-]{1,64}$/;
+
+export function select(record: SecretRecord, { versionId, stage }: VersionSelector): VersionRecord {
+  if (versionId !== undefined) {
+    const version = requireVersion(record, versionId);
+    if (stage === undefined || stagesOf(record, versionId).includes(stage)) return version;
+    throw new VersionNotFoundError(record.name, `version ${versionId} with the stage ${stage}`);
+  }
+  const version = versionAt(record, stage ?? 'current');
+  if (version === undefined)
+    throw new VersionNotFoundError(record.name, `version with the stage ${stage ?? 'current'}`);
+  return version;
+}
+
+export function checkVersionId(name: string, versionId: string): string {
+  if (VERSION_ID.test(versionId)) return versionId;
+  throw new SecretsError('VERSION_ID_INVALID', 'A version id is 1 to 64 characters of A-Z a-z 0-9 _ -', {
+    secretName: name,
+  });
+}
+
+export function checkTtl(name: string, ttl: Duration | undefined): number | undefined {
+  if (ttl === undefined) return undefined;
+  const ttlMs = parseDuration(ttl);
+  if (ttlMs !== undefined && ttlMs > 0) return ttlMs;
+  throw new InvalidSecretValueError(name, `The TTL of ${name} must be above 0: milliseconds, or like '12h'.`);
+}
+
+/** The record of a secret that has no version yet. */
+export function newSecretRecord(name: string, options: CreateSecretOptions, now: number): SecretRecord {
+  const ttlMs = checkTtl(name, options.ttl);
+  return {
+    format: 1,
+    name,
+    description: options.description ?? '',
+    type: options.type ?? 'generic',
+    tags: options.tags ?? {},
+    createdAt: now,
+    updatedAt: now,
+    ...(ttlMs === undefined ? {} : { ttlMs }),
+    ...(options.rotation === undefined ? {} : { rotation: checkRotationPolicy(name, options.rotation) }),
+    nextSequence: 1,
+    promotion: 0,
+    rolledBack: false,
+    versions: [],
+    stages: [],
+  };
+}
