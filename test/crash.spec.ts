@@ -67,7 +67,10 @@ async function violationsOf(
   const acknowledged =
     scenario === 'bootstrap' ? 0 : Number(readFileSync(path.join(place.folder, ACKNOWLEDGED_FILE), 'utf8'));
   const lockedOut = await stateLeftBehind(place);
-  return [...lockedOut, ...(await violationsAfterRestart(place, acknowledged, server))];
+  const afterwards = await violationsAfterRestart(place, acknowledged, server).catch((error: unknown) => [
+    String(error),
+  ]);
+  return [...lockedOut, ...afterwards];
 }
 
 const STEPS = {

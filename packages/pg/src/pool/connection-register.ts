@@ -12,6 +12,8 @@ type ConnectionState = 'opening' | 'idle' | 'busy' | 'leaving';
 
 interface Connection {
   readonly versionId: string;
+  /** Opened with a candidate, since the version that was current then was refused. */
+  readonly standIn: boolean;
   state: ConnectionState;
   /** Whether the log-in was through at any time. */
   opened: boolean;
@@ -34,9 +36,9 @@ export class ConnectionRegister {
     this.#listener = listener;
   }
 
-  add(client: pg.ClientBase, versionId: string): void {
+  add(client: pg.ClientBase, versionId: string, standIn: boolean): void {
     const isFirst = !this.#holds(versionId);
-    this.#connections.set(client, { versionId, state: 'opening', opened: false });
+    this.#connections.set(client, { versionId, standIn, state: 'opening', opened: false });
     if (isFirst) this.#listener?.generationsChanged();
   }
 
@@ -66,6 +68,10 @@ export class ConnectionRegister {
     return this.#connections.get(client)?.versionId;
   }
 
+  isStandIn(client: pg.ClientBase): boolean {
+    return this.#connections.get(client)?.standIn ?? false;
+  }
+
   /** False for a connection that is leaving or has closed. */
   isUsable(client: pg.ClientBase): boolean {
     const state = this.#connections.get(client)?.state;
@@ -78,11 +84,12 @@ export class ConnectionRegister {
     return [...this.#connections.keys()].filter((client) => wanted.has(client));
   }
 
-  /** How many connections, not counting those already leaving, were opened with another version than this. */
+  /** How many connections in use were opened with another version: those still logging in may fail, and those leaving are as good as gone. */
   countOthers(versionId: string): number {
     let count = 0;
     for (const connection of this.#connections.values()) {
-      if (connection.versionId !== versionId && connection.state !== 'leaving') count += 1;
+      if (connection.versionId !== versionId && (connection.state === 'idle' || connection.state === 'busy'))
+        count += 1;
     }
     return count;
   }

@@ -25,7 +25,7 @@ export function liveClientClass(
       // A function, since pg falls back to PGPASSWORD and the password file when there is only a string and it is empty.
       super({ ...config, user: login.username, password: () => login.password() });
       this.#login = login;
-      register.add(this, login.versionId);
+      register.add(this, login.versionId, login.versionId !== choice.currentVersionId);
       this.once('end', () => register.closed(this));
       statements.observe(this);
     }

@@ -68,7 +68,11 @@ export class LivePool extends pg.Pool {
     this.on('acquire', (client) => register.mark(client, 'busy'));
     this.on('release', (_error, client) => register.mark(client, 'idle'));
     this.on('connect', (client) => {
-      if (register.versionOf(client) !== choice.currentVersionId) this.#renewal.wake(STAND_IN_RECHECK_MS);
+      register.mark(client, 'busy');
+      // The secret changed during the log-in, or this is a stand-in: then it may stay until the current version is accepted.
+      if (register.versionOf(client) !== choice.currentVersionId) {
+        this.#renewal.wake(register.isStandIn(client) ? STAND_IN_RECHECK_MS : 0);
+      }
     });
     this.#changes = secret.changes$.subscribe(() => {
       choice.startOver();
