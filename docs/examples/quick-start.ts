@@ -1,37 +1,27 @@
 import { Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import {
-  type DatabaseCredentials,
-  defineSecret,
-  getSecretToken,
-  localKeyFile,
-  type Secret,
-  SecretsModule,
-} from '@nestjs-secrets/core';
+import { defineSecret, getSecretToken, localKeyFile, SecretsModule } from '@nestjs-secrets/core';
+import type { DatabaseCredentials, Secret } from '@nestjs-secrets/core';
 import { postgresAlternatingUsers } from '@nestjs-secrets/pg';
 import { livePostgres, sqliteStore } from '@nestjs-secrets/typeorm';
 
 const connection = { host: 'localhost', port: Number(process.env['PGPORT'] ?? 5432), database: 'postgres' };
 const admin = { username: 'postgres', password: process.env['ADMIN_PASSWORD'] ?? '' };
-const roles = postgresAlternatingUsers({ connection, admin, baseName: 'orders' });
 
-export const myDbCreds = defineSecret<DatabaseCredentials>('MyDbCreds', undefined, {
-  initial: 'rotator', // on an empty store: creates the first role and its password
-  rotation: { rotator: roles.name, schedule: { every: '12h' } },
-});
+/*  1 */ const roles = postgresAlternatingUsers({ connection, admin, baseName: 'orders' });
+/*  2 */ const rotation = { rotator: roles.name, schedule: { every: '12h' } } as const;
+/*  3 */ const myDbCreds = defineSecret<DatabaseCredentials>('MyDbCreds', undefined, { initial: 'rotator', rotation });
+/*  4 */ const store = sqliteStore({ path: 'secrets.sqlite' });
+/*  5 */ const keys = localKeyFile({ path: '../keys/orders.json' }); // not beside the store
 
 @Module({
   imports: [
-    SecretsModule.forRoot({
-      store: sqliteStore({ path: 'secrets.sqlite' }),
-      keys: localKeyFile({ path: '../keys/orders.json' }), // not beside the store
-      rotators: [roles],
-    }),
+    /*  6 */ SecretsModule.forRoot({ store, keys, rotators: [roles] }),
     TypeOrmModule.forRootAsync({
-      imports: [SecretsModule.forFeature([myDbCreds])],
-      inject: [getSecretToken(myDbCreds)],
-      useFactory: (creds: Secret<DatabaseCredentials>) => ({
-        ...livePostgres(creds), // type and driver; user and password are the secret's, always
+      /*  7 */ imports: [SecretsModule.forFeature([myDbCreds])],
+      /*  8 */ inject: [getSecretToken(myDbCreds)],
+      /*  9 */ useFactory: (creds: Secret<DatabaseCredentials>) => ({
+        /* 10 */ ...livePostgres(creds), // in place of `type`, `username` and `password`
         ...connection,
         autoLoadEntities: true,
       }),
