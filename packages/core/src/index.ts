@@ -18,7 +18,7 @@ export * from './client/secret-link.js';
 export * from './client/secret-source.js';
 export * from './client/manager-source.js';
 export * from './manager/descriptions.js';
-export type { CreateSecretOptions, Page, PutSecretValueOptions, VersionSelector } from './manager/requests.js';
+export type { CreateSecretOptions, PutSecretValueOptions, SecretPage, VersionSelector } from './manager/requests.js';
 export * from './manager/secrets-manager.js';
 export type { SecretHealth } from './client/secret-handles.js';
 export * from './module/on-secret-change.decorator.js';

@@ -152,6 +152,57 @@ describe('SecretsModule', () => {
     await expect(starting).rejects.toMatchObject({ code: 'SECRET_NOT_FOUND', secretName: 'Nowhere' });
   });
 
+  it('tells a slow listener of the newest change only, keeps what it comes from alive, and logs its failure without a value', async () => {
+    const logged: unknown[] = [];
+    let release: () => void = () => undefined;
+    const told: string[] = [];
+    @Injectable()
+    class Slow {
+      constructor(@InjectSecret('SmtpLogin') readonly login: Secret<SmtpLogin>) {}
+      @OnSecretChange(smtpLogin)
+      async changed(change: SecretChange<SmtpLogin>): Promise<void> {
+        told.push(change.versionId);
+        await new Promise<void>((resolve) => (release = resolve));
+        throw new Error(`cannot use ${change.value.pass}`);
+      }
+    }
+    app = await Test.createTestingModule({
+      imports: [
+        SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
+        SecretsModule.forFeature([smtpLogin]),
+      ],
+      providers: [Slow, CounterRotator],
+    })
+      .setLogger({ log() {}, warn() {}, error: (...line: unknown[]) => logged.push(line) })
+      .compile();
+    await app.init();
+    const [manager, secret] = [app.get(SecretsManager), app.get(Slow).login];
+    await manager.updateRotationPolicy('SmtpLogin', { rotator: 'counter' });
+    const held = firstValueFrom(
+      manager.rotationEvents$.pipe(
+        filter(
+          (event) => event.type === 'settling' && event.versionId === 'v1' && event.holders.join() === 'Slow.changed',
+        ),
+      ),
+    );
+    for (let rotation = 0; rotation < 3; rotation += 1) {
+      await manager.rotateSecret('SmtpLogin');
+      await secret.refresh();
+    }
+    await held;
+    expect(told).toEqual(['v2']);
+    const retired = firstValueFrom(
+      manager.rotationEvents$.pipe(filter((event) => event.type === 'retired' && event.versionId === 'v1')),
+    );
+    release();
+    await retired;
+    expect(told).toEqual(['v2', 'v4']);
+    expect((await manager.describeSecret('SmtpLogin')).rotation?.unretired).toContain('v2');
+    release();
+    expect(inspect(logged)).toContain('cannot use [redacted]');
+    expect(inspect(logged)).not.toContain('first-password');
+  });
+
   it('sets its timers in the registry of @nestjs/schedule where the application has one', async () => {
     const counted = defineSecret('Counted', z.object({ user: z.string(), pass: z.string() }), {
       initial: 'rotator',

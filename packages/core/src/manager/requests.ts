@@ -1,4 +1,5 @@
 import { InvalidSecretValueError, SecretsError, VersionNotFoundError } from '../foundation/errors.js';
+import type { SecretDescription } from './descriptions.js';
 import { checkRotationPolicy, parseDuration, type Duration, type RotationPolicy } from '../versions/rotation-policy.js';
 import {
   requireVersion,
@@ -35,8 +36,10 @@ export interface VersionSelector {
   readonly stage?: string;
 }
 
-export interface Page<T> {
-  readonly items: readonly T[];
+export interface SecretPage {
+  readonly items: readonly SecretDescription[];
+  /** The names of secrets on this page whose record cannot be read. */
+  readonly corrupt: readonly string[];
   /** Give it as `after` to get the next page; undefined on the last one. */
   readonly next: string | undefined;
 }

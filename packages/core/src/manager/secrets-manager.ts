@@ -40,8 +40,8 @@ import {
   newSecretRecord,
   select,
   type CreateSecretOptions,
-  type Page,
   type PutSecretValueOptions,
+  type SecretPage,
   type VersionSelector,
 } from './requests.js';
 
@@ -140,18 +140,20 @@ export class SecretsManager {
     return describeSecret(record, state, nextRotationAt);
   }
 
-  /** Secrets in the order of their names, up to 100 a page, without values. `prefix` narrows them by name. */
-  async listSecrets(
-    options: { prefix?: string; after?: string; limit?: number } = {},
-  ): Promise<Page<SecretDescription>> {
+  /**
+   * Secrets in the order of their names, up to 100 a page, without values. `prefix` narrows them by name. The names of secrets whose record
+   * is corrupt come beside the others, in `corrupt`.
+   */
+  async listSecrets(options: { prefix?: string; after?: string; limit?: number } = {}): Promise<SecretPage> {
     const { prefix = '', after } = options;
     if (prefix !== '') checkSecretName(prefix);
     if (after !== undefined) checkSecretName(after);
     const limit = Math.min(LONGEST_PAGE, Math.max(1, Math.trunc(options.limit ?? LONGEST_PAGE)));
-    const records = await this.parts.versions.list({ prefix, limit, ...(after === undefined ? {} : { after }) });
+    const found = await this.parts.versions.list({ prefix, limit, ...(after === undefined ? {} : { after }) });
     return {
-      items: records.map((record) => describeSecret(record)),
-      next: records.length === limit ? records.at(-1)?.name : undefined,
+      items: found.flatMap(({ record }) => (record === undefined ? [] : [describeSecret(record)])),
+      corrupt: found.filter(({ record }) => record === undefined).map(({ name }) => name),
+      next: found.length === limit ? found.at(-1)?.name : undefined,
     };
   }
 

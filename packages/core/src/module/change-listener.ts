@@ -8,7 +8,9 @@ import type { SecretChange } from '../client/secret.js';
  * on from, so that the old credential lives until the method is through.
  */
 export class ChangeListener {
-  #working: string | undefined;
+  /** While the method runs: the version it comes from, and the one it was told of. */
+  #between: readonly [string, string] | undefined;
+  #on: string;
   #waiting: SecretChange | undefined;
   readonly #attachment: SecretAttachment;
   readonly #subscription: Subscription;
@@ -17,19 +19,17 @@ export class ChangeListener {
     handle: SecretHandle,
     readonly label: string,
     private readonly listener: (change: SecretChange) => unknown,
-    private readonly onError: (error: unknown) => void,
+    private readonly onError: (error: unknown, change: SecretChange) => void,
   ) {
+    this.#on = handle.versionId;
     this.#attachment = handle.attach(this);
-    let first = true;
     this.#subscription = handle.changes$.subscribe((change) => {
-      if (first) first = false;
-      else this.#take(change);
+      if (change.versionId !== this.#on || this.#between !== undefined) this.#take(change);
     });
   }
 
-  /** The versions before the ones it is being told of. */
   holds(): Iterable<string> {
-    return [this.#working, this.#waiting?.previousVersionId].filter((versionId) => versionId !== undefined);
+    return this.#between ?? [];
   }
 
   close(): void {
@@ -38,20 +38,22 @@ export class ChangeListener {
   }
 
   #take(change: SecretChange): void {
-    if (this.#working === undefined) void this.#run(change);
+    if (this.#between === undefined) void this.#run(change);
     else this.#waiting = change;
   }
 
   async #run(first: SecretChange): Promise<void> {
     for (let change: SecretChange | undefined = first; change !== undefined; change = this.#next()) {
-      this.#working = change.previousVersionId;
+      this.#between = [this.#on, change.versionId];
+      this.#attachment.update();
       try {
         await this.listener(change);
       } catch (error) {
-        this.onError(error);
+        this.onError(error, change);
       }
+      this.#on = change.versionId;
     }
-    this.#working = undefined;
+    this.#between = undefined;
     this.#attachment.update();
   }
 

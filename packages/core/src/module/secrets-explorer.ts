@@ -49,8 +49,8 @@ export class SecretsExplorer {
     const label = `${instance.constructor.name}.${method}`;
     const call = (change: SecretChange): unknown =>
       (instance as Record<string, (change: SecretChange) => unknown>)[method]?.(change);
-    return new ChangeListener(handle, label, call, (error) => {
-      const { message, stack } = redactError(error, [handle.value]);
+    return new ChangeListener(handle, label, call, (error, change) => {
+      const { message, stack } = redactError(error, [change.value]);
       this.logger.error(`${label} failed on a change of ${secretName}: ${message}`, stack);
     });
   }

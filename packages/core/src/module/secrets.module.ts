@@ -2,7 +2,7 @@ import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, t
 import { SecretsError } from '../foundation/errors.js';
 import type { SecretHandle } from '../client/secret-handle.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
-import type { SecretDefinition } from '../versions/secret-definition.js';
+import { type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
 import { markDefinition } from './definition-scan.js';
 import { getSecretToken } from './secret-tokens.js';
 import { SECRETS_RUNTIME, SecretsCoreModule, type SecretsModuleAsyncOptions } from './secrets-core.module.js';
@@ -37,6 +37,7 @@ export class SecretsModule {
     secrets: readonly (string | SecretDefinition)[],
     metadata: Pick<ModuleMetadata, 'imports'> = {},
   ): DynamicModule {
+    checkNamesAreUnique(secrets);
     const providers = secrets.map((secret) => secretProvider(secret));
     return { module: SecretsModule, imports: metadata.imports ?? [], providers, exports: providers };
   }
@@ -83,6 +84,12 @@ function secretProvider(secret: string | SecretDefinition): Provider<SecretHandl
     inject: [SECRETS_RUNTIME, ...(inject as InjectionToken[])],
     useFactory: markDefinition(useFactory, secret),
   };
+}
+
+/** In one list Nest would take the later of two providers and say nothing; two lists are compared at start. */
+function checkNamesAreUnique(secrets: readonly (string | SecretDefinition)[]): void {
+  const definitions = new SecretDefinitions();
+  for (const secret of secrets) if (typeof secret !== 'string') definitions.add(secret);
 }
 
 /** Stands in for the manager where secrets come from a foreign source, so that only its use fails and not the start. */

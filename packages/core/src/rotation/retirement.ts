@@ -81,11 +81,17 @@ export class Retirement {
   async #settle(secretName: string, obligation: RetireObligation): Promise<void> {
     const { acknowledgements, clock, events, signal } = this.context;
     const { versionId, rotationId } = obligation;
-    const holders = await this.#holders(secretName, obligation);
-    if (holders.length === 0) return;
-    events.next({ type: 'settling', secretName, rotationId, at: clock.now(), versionId, holders });
+    let told = '';
+    const nobodyHolds = async (): Promise<boolean> => {
+      const holders = await this.#holders(secretName, obligation);
+      if (holders.length > 0 && holders.join() !== told) {
+        told = holders.join();
+        events.next({ type: 'settling', secretName, rotationId, at: clock.now(), versionId, holders });
+      }
+      return holders.length === 0;
+    };
     await waitUntil(
-      async () => (await this.#holders(secretName, obligation)).length === 0,
+      nobodyHolds,
       [(wake) => acknowledgements.onAcknowledgement(wake), (wake) => this.onEnded(wake)],
       signal,
     );

@@ -49,7 +49,10 @@ export class RotationEngine {
   rotate(secretName: string, reason: RotationReason = 'requested'): Promise<RotationResult> {
     const running = this.#running.get(secretName);
     if (running !== undefined) return running;
-    const rotation = this.#rotate(secretName, reason).finally(() => this.#running.delete(secretName));
+    const forget = (): void => {
+      if (this.#running.get(secretName) === rotation) this.#running.delete(secretName);
+    };
+    const rotation = this.#rotate(secretName, reason, forget).finally(forget);
     this.#running.set(secretName, rotation);
     return rotation;
   }
@@ -82,7 +85,7 @@ export class RotationEngine {
     this.#context.events.complete();
   }
 
-  async #rotate(secretName: string, reason: RotationReason): Promise<RotationResult> {
+  async #rotate(secretName: string, reason: RotationReason, ended: () => void): Promise<RotationResult> {
     const { versions, rotators, journal, ids, clock, events, signal } = this.#context;
     if (signal.aborted) throw new RotationStoppedError(secretName);
     const record = await versions.get(secretName);
@@ -107,10 +110,13 @@ export class RotationEngine {
           : undefined,
       );
       events.next({ type: 'started', secretName, rotationId, at: startedAt, rotator: rotatorName, reason });
-      return this.#run(new RotationRun(this.#context, secretName, rotator, rotationId, busy), secretName);
+      return this.#run(new RotationRun(this.#context, secretName, rotator, rotationId, busy, ended), secretName);
     }
     const busy = await this.#busyIdentities(secretName, rotatorName);
-    return this.#run(new RotationRun(this.#context, secretName, rotator, state.active.rotationId, busy), secretName);
+    return this.#run(
+      new RotationRun(this.#context, secretName, rotator, state.active.rotationId, busy, ended),
+      secretName,
+    );
   }
 
   async #run(run: RotationRun, secretName: string): Promise<RotationResult> {

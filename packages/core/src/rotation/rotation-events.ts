@@ -21,7 +21,7 @@ export type RotationEvent =
       readonly versionId: string;
       readonly previousVersionId: string | undefined;
     })
-  /** The replaced version is still held. */
+  /** The replaced version is still held; told again whenever others hold it than before. */
   | (RotationEventBase & { readonly type: 'settling'; readonly versionId: string; readonly holders: readonly string[] })
   | (RotationEventBase & {
       readonly type: 'retired';

@@ -17,6 +17,8 @@ export class RotationRun {
     private readonly rotator: SecretRotator,
     private readonly rotationId: string,
     private readonly busyIdentities: ReadonlySet<string>,
+    /** Called when the journal has the end of this rotation, before anybody is told: who then asks for a rotation wants a new one. */
+    private readonly onEnd: () => void,
   ) {}
 
   async toPromotion(): Promise<{ result: RotationResult; state: RotationState }> {
@@ -53,6 +55,7 @@ export class RotationRun {
       this.#throwWhenStopping();
       const cause = redactError(error, [current?.value, value]);
       await journal.change(this.secretName, (state) => this.#failed(state, { step: 'create', message: cause.message }));
+      this.onEnd();
       throw this.#failure('create', cause, true);
     }
     // The pending version is durable before the target can learn of it: an ALTER that nobody remembers would lock everyone out.
@@ -122,6 +125,7 @@ export class RotationRun {
       };
     });
     const { secretName, rotationId } = this;
+    this.onEnd();
     events.next({ type: 'promoted', secretName, rotationId, at: clock.now(), versionId, previousVersionId });
     return { state, result: { secretName, rotationId, versionId, previousVersionId } };
   }
@@ -162,6 +166,7 @@ export class RotationRun {
         edit: { record: setVersionState(setStage(record, 'pending', undefined), pending.versionId, 'retired') },
       };
     });
+    this.onEnd();
     events.next({ type: 'undone', secretName, rotationId, at: clock.now(), versionId: pending.versionId });
     throw this.#failure(failure.step, undefined, true, failure.message);
   }

@@ -77,14 +77,25 @@ export class VersionStore {
     return found.record;
   }
 
-  /** Records in the order of their names. */
-  async list(options: { prefix: string; after?: string; limit: number }): Promise<SecretRecord[]> {
+  /** Records in the order of their names; undefined for one that is corrupt, so that it does not keep the others away. */
+  async list(options: {
+    prefix: string;
+    after?: string;
+    limit: number;
+  }): Promise<{ name: string; record: SecretRecord | undefined }[]> {
     const entries = await this.store.list({
       prefix: RECORD_PREFIX + options.prefix,
       limit: options.limit,
       ...(options.after === undefined ? {} : { after: RECORD_PREFIX + options.after }),
     });
-    return entries.map((entry) => parseSecretRecord(entry.key.slice(RECORD_PREFIX.length), entry.value));
+    return entries.map(({ key, value }) => {
+      const name = key.slice(RECORD_PREFIX.length);
+      try {
+        return { name, record: parseSecretRecord(name, value) };
+      } catch {
+        return { name, record: undefined };
+      }
+    });
   }
 
   /** The names of the secrets whose policy has a schedule. */
