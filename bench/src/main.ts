@@ -13,7 +13,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['read', { byDefault: true, run: () => benchRead() }],
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['store', { byDefault: true, run: () => benchStore() }],
-  ['pool', { byDefault: true, run: ({ seconds, rounds }) => benchPool({ seconds, rounds }) }],
+  ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],
 ]);
 
@@ -21,6 +21,8 @@ interface Options {
   readonly rotations: number;
   readonly seconds: number;
   readonly rounds: number;
+  readonly way: string | undefined;
+  readonly shape: string | undefined;
   readonly strategy: 'alternating-users' | 'single-user' | undefined;
 }
 
@@ -32,6 +34,8 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '15' },
     rounds: { type: 'string', default: '3' },
     strategy: { type: 'string' },
+    way: { type: 'string' },
+    shape: { type: 'string' },
   },
 });
 
@@ -46,6 +50,8 @@ const options: Options = {
   rotations: Number(values.rotations),
   seconds: Number(values.seconds),
   rounds: Number(values.rounds),
+  way: values.way,
+  shape: values.shape,
   strategy: values.strategy === 'single-user' || values.strategy === 'alternating-users' ? values.strategy : undefined,
 };
 

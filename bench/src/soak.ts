@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
-import { loadSchema, runLoad, saturated } from './pool/pool-load.js';
+import { loadSchema, runLoad, saturated, storedPayments } from './pool/pool-load.js';
 import { startRotatingApp, type RotatingApp, type Strategy } from './pool/rotating-app.js';
 import type { Row } from './row.js';
 
@@ -38,7 +38,7 @@ async function soak(strategy: Strategy, rotations: number): Promise<Row[]> {
     const sum = { operations: 0, failed: 0, hung: 0, lostWrites: 0, unfinished: 0 };
     while (app.rotations < rotations) {
       const seconds = Math.min(STRETCH_SECONDS, Math.ceil(((rotations - app.rotations) * EVERY_MS) / 1000) + 1);
-      const result = await runLoad(app.target, saturated, { seconds });
+      const result = await runLoad(app.target, saturated, { seconds, storedPayments: storedPayments(server) });
       sum.operations += result.operations;
       sum.failed += result.failed;
       sum.hung += result.hung;

@@ -230,6 +230,33 @@ describe('SecretsModule', () => {
     expect(registry.getTimeouts()).toEqual([]);
   });
 
+  it('makes a first value and a rotation policy from what it injects', async () => {
+    const injected = defineSecret('Injected', z.string(), {
+      initial: { inject: ['SEED'], useFactory: (seed: string) => `${seed}-value` },
+      rotation: { inject: ['EVERY'], useFactory: (every: number) => ({ rotator: 'counter', schedule: { every } }) },
+    });
+    const config = {
+      module: class Config {},
+      providers: [
+        { provide: 'SEED', useValue: 'seed' },
+        { provide: 'EVERY', useValue: 3_600_000 },
+      ],
+      exports: ['SEED', 'EVERY'],
+    };
+    app = await Test.createTestingModule({
+      imports: [
+        SecretsModule.forRoot({ store: memoryStore(), keys: ephemeralKeys() }),
+        SecretsModule.forFeature([injected], { imports: [config] }),
+      ],
+    }).compile();
+    const manager = app.get(SecretsManager);
+    expect((await manager.getSecretValue('Injected')).value).toBe('seed-value');
+    expect((await manager.describeSecret('Injected')).rotation?.policy).toEqual({
+      rotator: 'counter',
+      schedule: { every: 3_600_000 },
+    });
+  });
+
   it('tells health in the shape that Terminus takes', async () => {
     expect((await start()).get(SecretsHealthIndicator).check()).toEqual({
       secrets: {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import { inspect } from 'node:util';
-import { defineSecret, ephemeralKeys, memoryStore, type NamedRotator, secretLink } from '@nestjs-secrets/core';
+import { ephemeralKeys, memoryStore, type NamedRotator, secretLink } from '@nestjs-secrets/core';
 import { holdOn, named, nextEvent, startWorld, Target, TargetRotator, type World } from './support/world.js';
 
 const POLICY = { rotation: { rotator: 'target' } };
@@ -291,15 +291,15 @@ describe('a rotation under way', () => {
 describe('a first version made by the rotator', () => {
   it('is made at the next start when the target was away at the first', async () => {
     const rotator = new TargetRotator(new Target(), ['app_1', 'app_2']);
-    const definition = defineSecret('Db', undefined, { initial: 'rotator', rotation: { rotator: 'target' } });
+    const wanted = { name: 'Db', initial: 'rotator', rotation: { rotator: 'target' } } as const;
     const [store, keys] = [memoryStore(), ephemeralKeys()];
     rotator.failing.set('apply', new Error('away')).set('undo', new Error('away'));
     const first = await startWorld({ store, keys, rotators: [rotator] });
-    await expect(first.manager.ensureSecret(definition, 'rotator')).rejects.toMatchObject({ code: 'ROTATION_FAILED' });
+    await expect(first.manager.ensureSecret(wanted)).rejects.toMatchObject({ code: 'ROTATION_FAILED' });
     await first.runtime.stopRotating();
     rotator.failing.clear();
     const second = await startWorld({ store, keys, rotators: [rotator] });
-    await second.manager.ensureSecret(definition, 'rotator');
+    await second.manager.ensureSecret(wanted);
     expect(rotator.target.opens((await second.secret('Db')).value)).toBe(true);
   });
 });

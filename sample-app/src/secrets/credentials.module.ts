@@ -6,7 +6,6 @@ import { sqliteStore } from '@nestjs-secrets/typeorm';
 import { configuration, type Configuration } from '../configuration.js';
 import { DatabaseServer } from '../database/database-server.js';
 import { databaseRotator } from './database-rotator.js';
-import { RotationSchedule } from './rotation-schedule.js';
 
 @Module({
   imports: [
@@ -23,6 +22,5 @@ import { RotationSchedule } from './rotation-schedule.js';
       },
     }),
   ],
-  providers: [RotationSchedule],
 })
 export class CredentialsModule {}

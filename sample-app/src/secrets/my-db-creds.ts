@@ -1,5 +1,6 @@
 import { defineSecret } from '@nestjs-secrets/core';
 import { z } from 'zod';
+import { configuration, type Configuration } from '../configuration.js';
 
 /** What policies call the rotator, whichever strategy it follows. */
 export const DATABASE_ROTATOR = 'my-app/database';
@@ -12,6 +13,12 @@ export const myDbCreds = defineSecret(
     description: 'The log-in with which MyApp reads and writes orders',
     type: 'database-credentials',
     initial: 'rotator',
-    rotation: { rotator: DATABASE_ROTATOR },
+    rotation: {
+      inject: [configuration.KEY],
+      useFactory: ({ rotateEvery }: Configuration) => ({
+        rotator: DATABASE_ROTATOR,
+        ...(rotateEvery === 'never' ? {} : { schedule: { every: rotateEvery } }),
+      }),
+    },
   },
 );

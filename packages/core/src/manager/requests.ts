@@ -21,6 +21,13 @@ export interface CreateSecretOptions {
   readonly versionId?: string;
 }
 
+/** A secret that an application cannot start without. */
+export interface WantedSecret extends CreateSecretOptions {
+  readonly name: string;
+  /** Makes the first value, or has the rotator make it; undefined when the secret must be there. */
+  readonly initial: (() => Promise<unknown>) | 'rotator' | undefined;
+}
+
 export interface PutSecretValueOptions {
   /** 1–64 of `A-Z a-z 0-9 _ -`; the next of `v1`, `v2`… by default. */
   readonly versionId?: string;

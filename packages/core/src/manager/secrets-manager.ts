@@ -16,7 +16,7 @@ import type { RotationResult } from '../rotation/rotation-result.js';
 import type { RotationEvent } from '../rotation/rotation-events.js';
 import type { RotationScheduler } from '../rotation/rotation-scheduler.js';
 import { checkRotationPolicy, type RotationPolicy } from '../versions/rotation-policy.js';
-import type { SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
+import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { checkSecretName } from '../versions/secret-name.js';
 import {
   addVersion,
@@ -43,6 +43,7 @@ import {
   type PutSecretValueOptions,
   type SecretPage,
   type VersionSelector,
+  type WantedSecret,
 } from './requests.js';
 
 /** What the manager stands on. */
@@ -232,22 +233,19 @@ export class SecretsManager {
   }
 
   /**
-   * Makes sure that a defined secret is there with a value, and that the store has its rotation policy. `initial` makes the first value; it is
-   * called only when there is none.
+   * Makes sure that a secret is there with a value, and that the store has its rotation policy. The first value is made only when there is
+   * none.
    * @throws SecretNotFoundError when there is none and `initial` is undefined
    */
-  async ensureSecret(
-    definition: SecretDefinition,
-    initial: (() => Promise<unknown>) | 'rotator' | undefined,
-  ): Promise<void> {
-    const { name, rotation } = definition;
+  async ensureSecret(wanted: WantedSecret): Promise<void> {
+    const { name, initial, rotation } = wanted;
     const found = await this.parts.versions.find(checkSecretName(name));
     if (rotation !== undefined) checkRotationPolicy(name, rotation);
     if (found === undefined || versionAt(found.record, 'current') === undefined) {
       if (initial === undefined) throw new SecretNotFoundError(name);
-      if (initial === 'rotator') return this.#makeFirstVersion(definition);
+      if (initial === 'rotator') return this.#makeFirstVersion(wanted);
       try {
-        await this.createSecret(name, await initial(), definition);
+        await this.createSecret(name, await initial(), wanted);
         return;
       } catch (error) {
         // Another instance that started at the same time may have been first: its value counts.
@@ -258,8 +256,8 @@ export class SecretsManager {
       await this.updateRotationPolicy(name, rotation);
   }
 
-  async #makeFirstVersion(definition: SecretDefinition): Promise<void> {
-    const { name, rotation } = definition;
+  async #makeFirstVersion(wanted: WantedSecret): Promise<void> {
+    const { name, rotation } = wanted;
     if (rotation === undefined) {
       throw new RotationPolicyError(
         name,
@@ -267,7 +265,7 @@ export class SecretsManager {
       );
     }
     await this.parts.versions.change(name, (before) => ({
-      record: { ...(before ?? newSecretRecord(name, definition, this.parts.clock.now())), rotation },
+      record: { ...(before ?? newSecretRecord(name, wanted, this.parts.clock.now())), rotation },
     }));
     const interrupted = (await this.parts.engine.status(name)).active !== undefined;
     try {

@@ -7,6 +7,7 @@ import { SecretsError } from '../foundation/errors.js';
 import { randomIds } from '../foundation/ids.js';
 import { cryptoRandomness } from '../foundation/randomness.js';
 import { SecretReader } from '../manager/secret-reader.js';
+import type { WantedSecret } from '../manager/requests.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import { Acknowledgements } from '../rotation/acknowledgements.js';
 import { RotationEngine } from '../rotation/rotation-engine.js';
@@ -24,6 +25,9 @@ export interface ManagerRuntime {
   readonly scheduler: RotationScheduler;
   readonly versions: VersionStore;
 }
+
+/** What Nest injected for a definition. */
+export type ResolvedDefinition = Pick<WantedSecret, 'initial' | 'rotation'>;
 
 /** Everything behind one `SecretsModule.forRoot`, put together from its options. */
 export class SecretsRuntime {
@@ -98,12 +102,12 @@ export class SecretsRuntime {
     this.#announced.set(definition.name, { resolve, done });
   }
 
-  /** Makes sure, once, that a defined secret is there; its first value comes from `initial`. */
-  ensure(definition: SecretDefinition, initial: (() => Promise<unknown>) | 'rotator' | undefined): Promise<void> {
+  /** Makes sure, once, that a defined secret is there. */
+  ensure(definition: SecretDefinition, { initial, rotation }: ResolvedDefinition): Promise<void> {
     this.announce(definition);
     let ensured = this.#ensured.get(definition.name);
     if (ensured === undefined) {
-      ensured = this.own?.manager.ensureSecret(definition, initial) ?? Promise.resolve();
+      ensured = this.own?.manager.ensureSecret({ ...definition, initial, rotation }) ?? Promise.resolve();
       this.#ensured.set(definition.name, ensured);
       this.#announced.get(definition.name)?.resolve(ensured);
     }

@@ -2,7 +2,8 @@ import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, t
 import { SecretsError } from '../foundation/errors.js';
 import type { SecretHandle } from '../client/secret-handle.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
-import { type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
+import type { RotationPolicy } from '../versions/rotation-policy.js';
+import { type InjectedFactory, type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
 import { markDefinition } from './definition-scan.js';
 import { getSecretToken } from './secret-tokens.js';
 import { SECRETS_RUNTIME, SecretsCoreModule, type SecretsModuleAsyncOptions } from './secrets-core.module.js';
@@ -30,7 +31,7 @@ export class SecretsModule {
 
   /**
    * Makes secrets injectable in the importing module: by name, or by a definition, which also types, checks and can create them. The
-   * application does not start before each has a value. `imports` are for what a definition's `initial` factory injects.
+   * application does not start before each has a value. `imports` are for what a definition's factories inject.
    * @throws SecretDefinedTwiceError when two definitions share a name
    */
   static forFeature(
@@ -72,18 +73,29 @@ function secretProvider(secret: string | SecretDefinition): Provider<SecretHandl
       useFactory: (runtime: SecretsRuntime) => runtime.open(secret),
     };
   }
-  const { initial } = secret;
+  const { initial, rotation } = secret;
+  const injectedForInitial = typeof initial === 'object' ? (initial.inject ?? []) : [];
+  const injectedForRotation = isFactory(rotation) ? (rotation.inject ?? []) : [];
   const useFactory = async (runtime: SecretsRuntime, ...dependencies: unknown[]): Promise<SecretHandle> => {
-    const make = typeof initial === 'object' ? () => initial.useFactory(...dependencies) : initial;
-    await runtime.ensure(secret, typeof make === 'function' ? async () => make() : make);
+    const forInitial = dependencies.slice(0, injectedForInitial.length);
+    const make = typeof initial === 'object' ? () => initial.useFactory(...forInitial) : initial;
+    await runtime.ensure(secret, {
+      initial: typeof make === 'function' ? async () => make() : make,
+      rotation: isFactory(rotation)
+        ? await rotation.useFactory(...dependencies.slice(injectedForInitial.length))
+        : rotation,
+    });
     return runtime.open(secret.name);
   };
-  const inject = typeof initial === 'object' ? (initial.inject ?? []) : [];
   return {
     provide: getSecretToken(secret),
-    inject: [SECRETS_RUNTIME, ...(inject as InjectionToken[])],
+    inject: [SECRETS_RUNTIME, ...([...injectedForInitial, ...injectedForRotation] as InjectionToken[])],
     useFactory: markDefinition(useFactory, secret),
   };
+}
+
+function isFactory(rotation: SecretDefinition['rotation']): rotation is InjectedFactory<RotationPolicy> {
+  return rotation !== undefined && 'useFactory' in rotation;
 }
 
 /** In one list Nest would take the later of two providers and say nothing; two lists are compared at start. */

@@ -4,8 +4,8 @@ import { deepFreeze } from './secret-value.js';
 import type { Duration, RotationPolicy } from './rotation-policy.js';
 import { checkSecretName } from './secret-name.js';
 
-/** Makes the first value of a secret, with what Nest injects for `inject`, in that order. */
-export interface InitialValueFactory<T> {
+/** Makes something a definition needs at start, with what Nest injects for `inject`, in that order. */
+export interface InjectedFactory<T> {
   readonly inject?: readonly unknown[];
   // oxlint-disable-next-line typescript/no-explicit-any -- the injected types are the caller's, as in Nest's own FactoryProvider
   readonly useFactory: (...dependencies: any[]) => T | Promise<T>;
@@ -22,9 +22,9 @@ export interface SecretDefinitionOptions<T> {
    * How the first value is made when the store has none: a function, a factory with dependencies, or `'rotator'`, which lets the rotator of
    * `rotation` create, apply and verify it. Without it the secret must exist, or the application does not start.
    */
-  readonly initial?: (() => T | Promise<T>) | InitialValueFactory<T> | 'rotator';
-  /** Written to the store at start, so that the code says how a secret rotates. */
-  readonly rotation?: RotationPolicy;
+  readonly initial?: (() => T | Promise<T>) | InjectedFactory<T> | 'rotator';
+  /** Written to the store at start, so that the code says how a secret rotates: a policy, or a factory where configuration decides. */
+  readonly rotation?: RotationPolicy | InjectedFactory<RotationPolicy>;
 }
 
 /** A secret's name with its type: what `forFeature`, `@InjectSecret` and `getSecretToken` take. */
