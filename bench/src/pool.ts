@@ -1,5 +1,6 @@
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import {
+  light,
   loadSchema,
   moderate,
   runLoad,
@@ -20,7 +21,7 @@ export interface PoolBenchOptions {
   readonly rounds: number;
   /** Only the ways whose name contains this. */
   readonly way: string | undefined;
-  /** Only this load. */
+  /** Only this load: moderate, saturated or light. Without it, the first two. */
   readonly shape: string | undefined;
 }
 
@@ -51,13 +52,14 @@ const WAYS: readonly RotatingWay[] = [
 
 const SHAPES: ReadonlyMap<string, LoadShape> = new Map([
   ['moderate', moderate],
+  ['light', light],
   ['saturated', saturated],
 ]);
 
 /** The loads of a rotating application against the same application without rotation, and against what people do today. */
 export async function benchPool({ seconds, rounds, way, shape }: PoolBenchOptions): Promise<Row[]> {
   const ways = WAYS.filter(({ name }) => name.includes(way ?? ''));
-  const shapes = [...SHAPES].filter(([name]) => shape === undefined || name === shape);
+  const shapes = [...SHAPES].filter(([name]) => (shape === undefined ? name !== 'light' : name === shape));
   const server = await startPostgres({ settings: { max_connections: '200' } });
   try {
     for (const statement of loadSchema) await server.query(statement);

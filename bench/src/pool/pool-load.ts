@@ -29,6 +29,9 @@ export const saturated: LoadShape = { workers: 32, thinkMs: 0, transactionsPerMi
 /** 14 workers with pauses: a connection is free most of the time, so that latencies show what a rotation costs. */
 export const moderate: LoadShape = { workers: 14, thinkMs: 20, transactionsPerMille: 250, longTransactionsPerMille: 3 };
 
+/** The same with half the transactions: its p99 without rotation is lower, and so shows more of what a rotation costs. */
+export const light: LoadShape = { workers: 14, thinkMs: 20, transactionsPerMille: 120, longTransactionsPerMille: 2 };
+
 export interface LoadOptions {
   readonly seconds: number;
   /** How many payments of a run the table holds, asked on a connection that is not under test. */
