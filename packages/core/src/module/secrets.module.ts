@@ -77,13 +77,14 @@ function secretProvider(secret: string | SecretDefinition): Provider<SecretHandl
   const injectedForInitial = typeof initial === 'object' ? (initial.inject ?? []) : [];
   const injectedForRotation = isFactory(rotation) ? (rotation.inject ?? []) : [];
   const useFactory = async (runtime: SecretsRuntime, ...dependencies: unknown[]): Promise<SecretHandle> => {
-    const forInitial = dependencies.slice(0, injectedForInitial.length);
+    // Nest has resolved them for these very factories, which alone know their types.
+    const injected = dependencies as never[];
+    const forInitial = injected.slice(0, injectedForInitial.length);
+    const forRotation = injected.slice(injectedForInitial.length);
     const make = typeof initial === 'object' ? () => initial.useFactory(...forInitial) : initial;
     await runtime.ensure(secret, {
       initial: typeof make === 'function' ? async () => make() : make,
-      rotation: isFactory(rotation)
-        ? await rotation.useFactory(...dependencies.slice(injectedForInitial.length))
-        : rotation,
+      rotation: isFactory(rotation) ? await rotation.useFactory(...forRotation) : rotation,
     });
     return runtime.open(secret.name);
   };

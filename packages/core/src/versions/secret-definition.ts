@@ -7,8 +7,7 @@ import { checkSecretName } from './secret-name.js';
 /** Makes something a definition needs at start, with what Nest injects for `inject`, in that order. */
 export interface InjectedFactory<T> {
   readonly inject?: readonly unknown[];
-  // oxlint-disable-next-line typescript/no-explicit-any -- the injected types are the caller's, as in Nest's own FactoryProvider
-  readonly useFactory: (...dependencies: any[]) => T | Promise<T>;
+  readonly useFactory: (...dependencies: never[]) => T | Promise<T>;
 }
 
 export interface SecretDefinitionOptions<T> {
