@@ -137,6 +137,10 @@ describe.each([
       undone: false,
     });
     expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({ step: 'undo' });
+    const failed = world.events.filter(({ type }) => type === 'failed');
+    expect(failed).toEqual([
+      expect.objectContaining({ step: 'undo', rotationId: expect.stringMatching(/./), retryAt: expect.any(Number) }),
+    ]);
     world.rotator.failing.delete('undo');
     const undone = nextEvent(world, 'undone');
     await world.clock.advance(2_000);

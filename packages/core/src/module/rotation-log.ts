@@ -17,7 +17,7 @@ export function logRotationEvent(logger: Logger, event: RotationEvent): void {
       return;
     case 'failed':
       logger.warn(
-        `${secretName}: ${event.step} failed${event.retryAt === undefined ? '' : ` and is tried again at ${new Date(event.retryAt).toISOString()}`}: ${event.message}`,
+        `${secretName}: ${event.step ?? 'going on with the rotation'} failed${event.retryAt === undefined ? '' : ` and is tried again at ${new Date(event.retryAt).toISOString()}`}: ${event.message}`,
       );
       return;
     case 'undone':

@@ -185,7 +185,9 @@ export class RotationEngine {
         const delay = retryDelay(attempt, randomness);
         const message = error instanceof Error ? error.message : 'unknown error';
         const at = clock.now();
-        events.next({ type: 'failed', secretName, rotationId: '', at, step: 'apply', message, retryAt: at + delay });
+        const failed = error instanceof RotationFailedError ? error : undefined;
+        const [rotationId, step] = failed === undefined ? ['', undefined] : [failed.rotationId, 'undo' as const];
+        events.next({ type: 'failed', secretName, rotationId, at, step, message, retryAt: at + delay });
         await pause(clock, delay, signal);
         if (signal.aborted) return;
         try {

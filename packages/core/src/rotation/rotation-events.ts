@@ -30,7 +30,8 @@ export type RotationEvent =
     })
   | (RotationEventBase & {
       readonly type: 'failed';
-      readonly step: RotationStep;
+      /** Undefined, and `rotationId` empty, when the rotation could not be gone on with at all, as when the store does not answer. */
+      readonly step: RotationStep | undefined;
       readonly message: string;
       readonly retryAt: number | undefined;
     })

@@ -34,8 +34,8 @@ export class RotationRun {
   ): Promise<{ result: RotationResult; state: RotationState }> {
     let active = created;
     const pending = await this.#pending(active);
-    if (active.step === 'apply') active = await this.#forward(active, current, pending, 'apply', 'verify');
-    if (active.step === 'verify') active = await this.#forward(active, current, pending, 'verify', undefined);
+    if (active.step === 'apply') active = await this.#forward(active, current, pending, 'apply');
+    if (active.step === 'verify') active = await this.#forward(active, current, pending, 'verify');
     if (active.step === 'undo') return this.#undo(active, current, pending);
     return this.#promote(pending.versionId);
   }
@@ -79,10 +79,9 @@ export class RotationRun {
     current: SecretVersion | undefined,
     pending: SecretVersion,
     step: 'apply' | 'verify',
-    next: 'verify' | undefined,
   ): Promise<ActiveRotation> {
     this.#announce(step, pending.versionId);
-    let advanced: Partial<ActiveRotation> | undefined = next && { step: next };
+    let advanced: Partial<ActiveRotation> | undefined = step === 'apply' ? { step: 'verify' } : undefined;
     try {
       await this.rotator[step](this.#pendingContext(active, current, pending));
     } catch (error) {
@@ -90,8 +89,7 @@ export class RotationRun {
       const { message } = redactError(error, [current?.value, pending.value]);
       advanced = { step: 'undo', failure: { step, message } };
     }
-    const latest = await this.#active();
-    return advanced === undefined ? latest : this.#advance(advanced);
+    return advanced === undefined ? this.#active() : this.#advance(advanced);
   }
 
   async #promote(versionId: string): Promise<{ result: RotationResult; state: RotationState }> {
@@ -143,15 +141,6 @@ export class RotationRun {
     } catch (error) {
       this.#throwWhenStopping();
       const cause = redactError(error, [current?.value, pending.value]);
-      events.next({
-        type: 'failed',
-        secretName,
-        rotationId,
-        at: clock.now(),
-        step: 'undo',
-        message: cause.message,
-        retryAt: undefined,
-      });
       throw this.#failure(
         failure.step,
         cause,
@@ -167,8 +156,9 @@ export class RotationRun {
       };
     });
     this.onEnd();
+    const failed = this.#failure(failure.step, undefined, true, failure.message);
     events.next({ type: 'undone', secretName, rotationId, at: clock.now(), versionId: pending.versionId });
-    throw this.#failure(failure.step, undefined, true, failure.message);
+    throw failed;
   }
 
   /** The state after this rotation was given up. */
