@@ -4,7 +4,13 @@ import type { Clock } from '../foundation/clock.js';
 import { SecretExpiredError, SecretUnavailableError } from '../foundation/errors.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
-import { SECRET_LINK, type SecretAttachment, type SecretConsumer, type SecretLink } from './secret-link.js';
+import {
+  SECRET_LINK,
+  type CredentialFailure,
+  type SecretAttachment,
+  type SecretConsumer,
+  type SecretLink,
+} from './secret-link.js';
 import type { SecretSnapshot, SecretSource } from './secret-source.js';
 import type { Secret, SecretChange } from './secret.js';
 
@@ -116,6 +122,14 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
         this.#acknowledge();
       },
     };
+  }
+
+  report(failure: CredentialFailure): void {
+    this.parts.source.report?.(this.name, failure);
+  }
+
+  afterPause(): Promise<void> | undefined {
+    return this.parts.source.afterPause?.();
   }
 
   /** Completes `changes$`. The last value can still be read. */

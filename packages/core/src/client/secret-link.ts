@@ -18,14 +18,38 @@ export interface SecretAttachment {
   detach(): void;
 }
 
+/** What a consumer was told by the target when it used a version. */
+export interface CredentialFailure {
+  readonly versionId: string;
+  /** The log-in was refused, or the credential may not do what the application does with it. */
+  readonly kind: 'authentication' | 'permission';
+  /** The target's own code, such as `28P01`. Never a message. */
+  readonly code: string;
+  /** The label of the consumer. */
+  readonly consumer: string;
+}
+
 /** What pools and other consumers need of a handle beyond its public face. */
 export interface SecretLink<T = unknown> {
   /**
-   * Every version that may open the target now, best first: current, pending, previous. Asks the source each time.
+   * Every version that may open the target now, best first: current, pending, previous. Asks the source each time. None of them is retired
+   * before the turn of the event loop in which the promise resolves is over: a consumer that keeps them for later must name them in
+   * `holds()` as long as it does.
    * @throws SecretUnavailableError when the source cannot answer.
    */
   candidates(): Promise<readonly SecretVersion<T>[]>;
   attach(consumer: SecretConsumer): SecretAttachment;
+  /**
+   * Tells that the target refused a version for what it is. Of the current version this makes the engine look again whether it works, and
+   * go back to the one before when it does not. Cheap, and harmless when told often.
+   */
+  report(failure: CredentialFailure): void;
+  /**
+   * Undefined in ordinary times. After this process was paused for longer than its lease (SIGSTOP, a suspended machine), a promise that
+   * resolves once the secret was read anew, or cannot be: others may have retired what this process still holds, so nothing opened before may
+   * be used before that. To be asked, in the same turn, each time a connection is handed out.
+   */
+  afterPause(): Promise<void> | undefined;
 }
 
 /** The key under which a handle carries its link. A registered symbol, since both builds of this package may be loaded at once. */
@@ -38,5 +62,7 @@ export function secretLink<T>(secret: Secret<T>): SecretLink<T> {
   return {
     candidates: async () => [{ name: secret.name, versionId: secret.versionId, value: secret.value }],
     attach: () => ({ update: () => undefined, detach: () => undefined }),
+    report: () => undefined,
+    afterPause: () => undefined,
   };
 }

@@ -1,5 +1,6 @@
 import type { SecretSnapshot } from '../manager/secret-reader.js';
 import type { Acknowledgement } from '../rotation/acknowledgements.js';
+import type { CredentialFailure } from './secret-link.js';
 
 export type { SecretSnapshot } from '../manager/secret-reader.js';
 
@@ -17,4 +18,8 @@ export interface SecretSource {
   watch(onHint: (secretName?: string) => void): () => void;
   /** Told what this instance runs on, each time it changes. */
   acknowledge?(acknowledgement: Acknowledgement): void;
+  /** Told when the target refused a version for what it is; see `SecretLink.report`. */
+  report?(secretName: string, failure: CredentialFailure): void;
+  /** See `SecretLink.afterPause`. */
+  afterPause?(): Promise<void> | undefined;
 }

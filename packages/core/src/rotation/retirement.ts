@@ -153,7 +153,11 @@ export class Retirement {
     const current = await loadVersion(this.context, secretName, await this.#currentVersionId(secretName, obligation));
     events.next({ type: 'step', secretName, rotationId, at: clock.now(), step: 'retire', versionId });
     try {
-      return (await rotator.retire({ secretName, rotationId, current, retiring, notes, signal, clock })) ?? undefined;
+      const assertHolder = (): void => undefined;
+      return (
+        (await rotator.retire({ secretName, rotationId, current, retiring, notes, signal, clock, assertHolder })) ??
+        undefined
+      );
     } catch (error) {
       throw redactError(error, [retiring.value, current.value]);
     }

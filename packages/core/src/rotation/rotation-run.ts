@@ -229,7 +229,15 @@ export class RotationRun {
 
   #stepContext(active: ActiveRotation, current: SecretVersion | undefined): RotationContext {
     const { signal, clock } = this.context;
-    return { secretName: this.secretName, rotationId: this.rotationId, current, signal, clock, notes: active.notes };
+    return {
+      secretName: this.secretName,
+      rotationId: this.rotationId,
+      current,
+      signal,
+      clock,
+      notes: active.notes,
+      assertHolder: () => undefined,
+    };
   }
 
   #pendingContext(active: ActiveRotation, current: SecretVersion | undefined, pending: SecretVersion): PendingContext {

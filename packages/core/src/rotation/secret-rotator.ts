@@ -16,6 +16,21 @@ export interface RotationContext<T = unknown> {
   readonly clock: Clock;
   /** What `record` stored earlier in this rotation, also before a crash. */
   readonly notes: RotationNotes;
+  /**
+   * To be called right before each statement that changes the target, with no `await` in between: throws `RotationInterruptedError` when
+   * this process can no longer be sure that it is the one that rotates this secret, as after it was paused for longer than its lease.
+   */
+  assertHolder(): void;
+  /** For the strategy `lease`: whose credential it is, and how long it is good for. */
+  readonly lease?: LeaseTerms;
+}
+
+/** The terms of a credential that belongs to one instance and ends by itself. */
+export interface LeaseTerms {
+  /** The instance it is for: 1–64 of `A-Z a-z 0-9 -`, never given out twice. */
+  readonly instanceId: string;
+  /** The target must refuse new log-ins with it from this time on, in milliseconds since the epoch, unless it is renewed. */
+  readonly validUntil: number;
 }
 
 export interface CreateContext<T = unknown> extends RotationContext<T> {
@@ -47,8 +62,18 @@ export interface RetireReport {
   readonly sessionsLeft: number;
 }
 
-/** How a strategy has overlap: old and new valid at once under two identities, one password that changes, or two passwords of one identity. */
-export type RotationStrategy = 'alternating-users' | 'single-user' | 'dual-password';
+export interface RenewContext<T = unknown> extends RotationContext<T> {
+  /** The credential in use, which stays the same. */
+  readonly current: SecretVersion<T>;
+  /** The new end of its time. */
+  readonly lease: LeaseTerms;
+}
+
+/**
+ * How a strategy has overlap: old and new valid at once under two identities, one password that changes, two passwords of one identity, or
+ * a credential for each instance that ends by itself.
+ */
+export type RotationStrategy = 'alternating-users' | 'single-user' | 'dual-password' | 'lease';
 
 /**
  * The code that knows one kind of target and carries out the steps of a rotation there. Every step may be called again after a crash or a
@@ -76,6 +101,13 @@ export interface SecretRotator<T = unknown> {
    * every value is an identity of its own.
    */
   identityOf?(value: T): string;
+  /** Of the strategy `lease`, which needs it: the credential in use is good until `lease.validUntil` from now on. */
+  renew?(context: RenewContext<T>): void | Promise<void>;
+  /**
+   * The rotator of a rehearsal (`rotateSecret(name, { dryRun: true })`): its `create`, `apply`, `verify` and `undo` do the same work as this
+   * one's on a throw-away identity that no version of the secret has, and leave nothing behind. Without it a rehearsal is refused.
+   */
+  rehearsal?(): SecretRotator<T>;
   /** All identities there are, of a rotator whose identities take turns: a rotation then waits until one of them is free. */
   identities?(): readonly string[];
 }

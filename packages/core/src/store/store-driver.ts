@@ -65,6 +65,9 @@ export interface StoreDriver {
   commit(commit: StoreCommit): Promise<number | undefined>;
   /** The revision of the latest commit; 0 for a store never written. Grows with every commit that writes and never falls. */
   revision(): Promise<number>;
-  /** Hints about commits of this and, as far as the store can, of other processes. The function returned ends the watch. */
-  watch(onHint: (hint: StoreHint) => void): () => void;
+  /**
+   * Hints about commits of this and, as far as the store can, of other processes. The function returned ends the watch. With `prefixes`
+   * only changes under one of them are of interest: a driver may then keep quiet about all others, or tell of them as well.
+   */
+  watch(onHint: (hint: StoreHint) => void, prefixes?: readonly string[]): () => void;
 }
