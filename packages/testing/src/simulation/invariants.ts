@@ -149,8 +149,7 @@ export class Invariants {
     if (!this.options.isStrict || !process.isAlive) return;
     const present = this.#present.get(versionId);
     const isCutOff = !this.isPresent(process) || (present !== undefined && !isAmong(present, process));
-    const tell = (): void =>
-      this.#violated('no failed query', `${process.name} was ${failure} with ${versionId}`);
+    const tell = (): void => this.#violated('no failed query', `${process.name} was ${failure} with ${versionId}`);
     if (failure === 'killed' && !isCutOff && !this.#emergency.has(versionId)) tell();
     if (failure === 'refused' && this.isPresent(process)) tell();
     if (failure === 'denied' && !this.#spoiled.has(versionId)) tell();
@@ -176,8 +175,12 @@ export class Invariants {
       return credentials !== undefined && target.accepts(credentials);
     };
     if (this.#promoted.size > 0 && !record.versions.some(opens))
-      this.#violated('I1', `none of the stored versions opens the target: ${record.versions.map(({ id }) => id).join()}`);
-    for (const id of this.#retired) if (opens({ id })) this.#violated('I6', `the retired version ${id} opens the target`);
+      this.#violated(
+        'I1',
+        `none of the stored versions opens the target: ${record.versions.map(({ id }) => id).join()}`,
+      );
+    for (const id of this.#retired)
+      if (opens({ id })) this.#violated('I6', `the retired version ${id} opens the target`);
     for (const { password, process } of target.sessions) {
       const id = this.#versionOf.get(password);
       if (id !== undefined && this.#retired.has(id) && this.#promoted.has(id))

@@ -92,7 +92,9 @@ class ModelRotator {
     this.#see(context, context.pending);
     this.#mayFail('apply');
     if (this.strategy !== 'single-user') {
-      await this.#change(context, 'teach', context.pending, () => this.#teach(context.pending.value, context.current?.value));
+      await this.#change(context, 'teach', context.pending, () =>
+        this.#teach(context.pending.value, context.current?.value),
+      );
       return;
     }
     if (context.notes['alteredAfter'] !== undefined && (await this.#logsIn(context.pending.value))) return;

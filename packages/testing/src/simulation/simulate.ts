@@ -32,15 +32,22 @@ export async function simulate(options: SimulateOptions): Promise<SimulationRepo
   const failures: WorldResult[] = [];
   let events = 0;
   let done = 0;
-  while (done < schedules && !(stopAtFirst && failures.length > 0)) {
-    const result = await runWorld(seed + done, { assumptions, mutation });
-    done += 1;
-    events += result.events;
-    if (result.violations.length > 0) failures.push(result);
-    if (done % BETWEEN_PROGRESS !== 0) continue;
-    onProgress?.(done);
-    // A world leaves no room for anything else; this lets the process answer signals and print.
-    await new Promise((resolve) => setImmediate(resolve));
+  // Worlds are full of errors nobody prints: their stack traces would take as long as the rest of the world.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    while (done < schedules && !(stopAtFirst && failures.length > 0)) {
+      const result = await runWorld(seed + done, { assumptions, mutation });
+      done += 1;
+      events += result.events;
+      if (result.violations.length > 0) failures.push(result);
+      if (done % BETWEEN_PROGRESS !== 0) continue;
+      onProgress?.(done);
+      // A world leaves no room for anything else; this lets the process answer signals and print.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
   }
   const violations = failures.reduce((count, failure) => count + failure.violations.length, 0);
   return { schedules: done, violations, seeds: failures.map((failure) => failure.seed), events, failures };

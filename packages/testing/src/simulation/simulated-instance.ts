@@ -1,4 +1,11 @@
-import { type DatabaseCredentials, defineSecret, type KeyProvider, type RotationPolicy, type Secret, SecretsRuntime } from '@nestjs-secrets/core';
+import {
+  type DatabaseCredentials,
+  defineSecret,
+  type KeyProvider,
+  type RotationPolicy,
+  type Secret,
+  SecretsRuntime,
+} from '@nestjs-secrets/core';
 import type { EventQueue } from './event-queue.js';
 import type { Invariants } from './invariants.js';
 import { modelRotator, type RotatorWorld } from './model-rotators.js';
@@ -72,7 +79,10 @@ export class Instance {
     const { world, process } = this;
     const manager = this.#runtime?.own?.manager;
     if (manager === undefined) return;
-    world.trace(process, emergencyMs === undefined ? 'is asked to rotate' : `is asked to rotate within ${emergencyMs} ms`);
+    world.trace(
+      process,
+      emergencyMs === undefined ? 'is asked to rotate' : `is asked to rotate within ${emergencyMs} ms`,
+    );
     manager.rotateSecret(SECRET).then(
       ({ versionId }) => world.trace(process, `rotated to ${versionId}`),
       (error: unknown) => world.trace(process, `did not rotate: ${String(error)}`),

@@ -1,13 +1,9 @@
-import {
-  memoryStore,
-  type StoreCommit,
-  type StoreDriver,
-  StoreUnavailableError,
-} from '@nestjs-secrets/core';
+import { type StoreCommit, type StoreDriver, StoreUnavailableError } from '@nestjs-secrets/core';
 import type { EventQueue } from './event-queue.js';
 import { drawFate, type FaultRates, type Latency } from './fault-rates.js';
 import type { SeededRandom } from './seeded-random.js';
 import type { SimulatedProcess } from './simulated-process.js';
+import { StoreContents } from './store-contents.js';
 
 type Watcher = { readonly onHint: (hint: { keys?: readonly string[] }) => void; readonly prefixes?: readonly string[] };
 
@@ -24,7 +20,7 @@ export interface SimulatedStoreOptions {
 }
 
 /**
- * One store that all processes share: the memory driver behind a network that delays, loses, and leaves callers in doubt; whose hints come
+ * One store that all processes share: the memory driver's semantics behind a network that delays, loses, and leaves callers in doubt; whose hints come
  * late, twice, in any order, or not at all.
  */
 export class SimulatedStore {
@@ -33,7 +29,8 @@ export class SimulatedStore {
   isDown = false;
   /** Who does not reach it. */
   readonly cutOff = new Set<SimulatedProcess>();
-  readonly #inner = memoryStore();
+  /** What is stored, without a network in between. */
+  readonly contents = new StoreContents();
   readonly #watchers = new Map<SimulatedProcess, Set<Watcher>>();
 
   constructor(
@@ -43,24 +40,15 @@ export class SimulatedStore {
     this.faults = faults;
   }
 
-  async open(): Promise<void> {
-    await this.#inner.open();
-  }
-
-  /** What is stored, without a network in between. */
-  get contents(): StoreDriver {
-    return this.#inner;
-  }
-
   connect(process: SimulatedProcess): StoreDriver {
-    const inner = this.#inner;
+    const { contents } = this;
     return {
       name: 'simulated',
       open: async () => undefined,
       close: async () => void this.#watchers.delete(process),
-      get: (key) => this.#call(process, 'get', () => inner.get(key)),
-      list: (options) => this.#call(process, 'list', () => inner.list(options)),
-      revision: () => this.#call(process, 'revision', () => inner.revision()),
+      get: (key) => this.#call(process, 'get', () => contents.get(key)),
+      list: (options) => this.#call(process, 'list', () => contents.list(options)),
+      revision: () => this.#call(process, 'revision', () => contents.revision),
       commit: (commit) => this.#call(process, 'commit', () => this.#commit(commit, process)),
       watch: (onHint, prefixes) => {
         const watcher: Watcher = { onHint, prefixes };
@@ -73,16 +61,16 @@ export class SimulatedStore {
     };
   }
 
-  async #commit(asked: StoreCommit, process: SimulatedProcess): Promise<number | undefined> {
+  #commit(asked: StoreCommit, process: SimulatedProcess): number | undefined {
     const commit = this.options.tamper?.(asked, process) ?? asked;
-    const revision = await this.#inner.commit(commit);
+    const revision = this.contents.commit(commit);
     if (revision === undefined || commit.writes.length === 0) return revision;
     this.options.onCommit(commit, process);
     this.#announce(commit.writes.map((write) => write.key));
     return revision;
   }
 
-  #call<R>(process: SimulatedProcess, kind: string, effect: () => Promise<R>): Promise<R> {
+  #call<R>(process: SimulatedProcess, kind: string, effect: () => R): Promise<R> {
     const { queue, random, latency, timeoutMs } = this.options;
     return new Promise<R>((resolve, reject) => {
       if (!process.isAlive) return;
@@ -96,10 +84,10 @@ export class SimulatedStore {
           giveUp(fate.backMs ?? timeoutMs);
           return;
         }
-        const done = effect();
+        const result = effect();
         const { backMs } = fate;
         if (backMs === undefined) giveUp(timeoutMs);
-        else queue.after(backMs, kind, () => process.deliver(() => void done.then(resolve, reject)));
+        else queue.after(backMs, kind, () => process.deliver(() => resolve(result)));
       };
       if (fate.thereMs === undefined) giveUp(timeoutMs);
       else if (fate.thereMs === 0) arrive();

@@ -32,8 +32,10 @@ export interface WorldResult {
 }
 
 const START = Date.UTC(2030, 0, 1);
-/** How long, in leases, everything may take to come to rest once nothing fails any more. Pauses between tries grow to a minute. */
+/** How long everything may take to come to rest once nothing fails any more. Pauses between tries grow to a minute. */
 const REST_LIMIT_MS = 600_000;
+/** Some fifty times what a world takes: more is a loop that never waits. */
+const EVENT_LIMIT = 20_000;
 
 /** Runs the world of one seed to its end. */
 export async function runWorld(seed: number, options: WorldOptions = {}): Promise<WorldResult> {
@@ -105,17 +107,16 @@ class World implements RotatorWorld {
   async run(): Promise<WorldResult> {
     const { queue, scenario, invariants, store, target } = this;
     this.options.onTrace?.(JSON.stringify(scenario));
-    await store.open();
     for (let count = 0; count < scenario.processes; count += 1) this.#spawn();
     queue.after(scenario.leaseMs * 0.2, 'trouble', () => {
       store.faults = scenario.storeFaults;
       target.faults = scenario.targetFaults;
     });
-    for (const deed of scenario.deeds)
-      queue.after(scenario.leaseMs * 0.2 + deed.atMs, deed.type, () => this.#do(deed));
+    for (const deed of scenario.deeds) queue.after(scenario.leaseMs * 0.2 + deed.atMs, deed.type, () => this.#do(deed));
     queue.after(scenario.leaseMs * 0.2 + scenario.troubleMs, 'calm', () => this.#calm());
     await queue.run(() => {
       invariants.check();
+      if (queue.events > EVENT_LIMIT) invariants.unsettled(`${EVENT_LIMIT} events, and no end`);
       return invariants.violations.length > 0 || (!this.#isTroubled && this.#isAtRest());
     });
     for (const instance of this.instances) instance.process.kill();
