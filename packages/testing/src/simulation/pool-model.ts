@@ -27,6 +27,9 @@ interface Connection {
   state: 'opening' | 'idle' | 'busy' | 'closed';
 }
 
+/** How often all candidates are tried before a caller hears of the refusals. */
+const ROUNDS = 3;
+
 type Version = SecretVersion<DatabaseCredentials>;
 
 /** A connection pool as the live pools are, on the real `SecretLink`, over the simulated target. */
@@ -108,22 +111,25 @@ export class PoolModel {
   /** Opens a connection with the current version or, when that is refused, with each candidate in turn. */
   async #openAny(): Promise<Connection> {
     const { name, versionId, value } = this.secret;
-    const current: Version = { name, versionId, value };
-    const refused = await this.#tryEach([current], new Set());
+    let refused = await this.#tryEach([{ name, versionId, value }], new Set());
     if ('state' in refused) return refused;
     if (!this.options.triesCandidates) return this.#giveUp('refused', refused);
-    // Good for this turn only, unless they stand in `holds()`.
-    const candidates = await this.#link.candidates().catch(() => undefined);
-    if (candidates === undefined) return this.#giveUp('blind', refused);
-    this.#kept.add(candidates);
-    this.#attachment.update();
-    try {
-      const found = await this.#tryEach(candidates, refused);
-      return 'state' in found ? found : this.#giveUp('refused', found);
-    } finally {
-      this.#kept.delete(candidates);
+    // When all are refused, the refusals may contradict each other: a change was undone between two of them, say.
+    for (let round = 0; round < ROUNDS; round += 1) {
+      // Good for this turn only, unless they stand in `holds()`.
+      const candidates = await this.#link.candidates().catch(() => undefined);
+      if (candidates === undefined) return this.#giveUp('blind', refused);
+      this.#kept.add(candidates);
       this.#attachment.update();
+      try {
+        refused = await this.#tryEach(candidates, round === 0 ? refused : new Set());
+      } finally {
+        this.#kept.delete(candidates);
+        this.#attachment.update();
+      }
+      if ('state' in refused) return refused;
     }
+    return this.#giveUp('refused', refused);
   }
 
   /** The first connection that opens, or else all versions that were refused. Rejects for any other failure. */

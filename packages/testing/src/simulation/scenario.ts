@@ -48,7 +48,7 @@ export interface Scenario {
 }
 
 /**
- * How far the fleet's assumptions hold. `within`: rates of clocks differ by less than 25 %, and a statement takes effect within 0.15 of a
+ * How far the fleet's assumptions hold. `within`: rates of clocks differ by less than 25 %, and a statement takes effect within 0.4 of a
  * lease after `assertHolder`. `beyond`: neither does, and only what the store decides alone is promised.
  */
 export type Assumptions = 'within' | 'beyond';
@@ -86,7 +86,7 @@ export function drawScenario(random: SeededRandom, assumptions: Assumptions): Sc
     deeds: drawDeeds(random, leaseMs, troubleMs),
     storeFaults: noisy(),
     targetFaults: noisy(),
-    slowestStatementMs: leaseMs * (beyond ? 4 : 0.15),
+    slowestStatementMs: leaseMs * (beyond ? 4 : 0.4),
     slowestCommitMs: leaseMs * random.pick([0.05, 0.2, 2]),
     storeMs: random.pick([2, 10, 40]),
     targetMs: random.pick([2, 10, 40]),

@@ -5,6 +5,7 @@ import {
   type RotationPolicy,
   type Secret,
   SecretsRuntime,
+  unknownProcesses,
 } from '@nestjs-secrets/core';
 import type { EventQueue } from './event-queue.js';
 import type { Invariants } from './invariants.js';
@@ -83,14 +84,17 @@ export class Instance {
       process,
       emergencyMs === undefined ? 'is asked to rotate' : `is asked to rotate within ${emergencyMs} ms`,
     );
-    manager.rotateSecret(SECRET).then(
+    const emergency = emergencyMs === undefined ? {} : { emergency: true, deadline: emergencyMs };
+    manager.rotateSecret(SECRET, emergency).then(
       ({ versionId }) => world.trace(process, `rotated to ${versionId}`),
       (error: unknown) => world.trace(process, `did not rotate: ${String(error)}`),
     );
   }
 
-  async endSchedule(): Promise<void> {
-    await this.#runtime?.own?.manager.updateRotationPolicy(SECRET, { ...this.world.policy(), enabled: false });
+  /** Writes the policy anew, as a deployment does. */
+  updatePolicy(): void {
+    const updated = this.#runtime?.own?.manager.updateRotationPolicy(SECRET, this.world.policy());
+    updated?.catch((error: unknown) => this.world.trace(this.process, `did not update the policy: ${String(error)}`));
   }
 
   async #start(): Promise<void> {
@@ -108,6 +112,7 @@ export class Instance {
         ids: { next: () => `${process.name}-${(ids += 1)}` },
         refreshIntervalMs: scenario.refreshIntervalMs,
         bootTimeoutMs: scenario.leaseMs * 2,
+        instance: { leaseMs: scenario.leaseMs, processes: unknownProcesses },
       },
       { set: (_name, delayMs, task) => clock.after(delayMs, task) },
     );

@@ -14,7 +14,7 @@ export interface ClockFault {
  * nothing does, and while it is stopped (SIGSTOP) all of it is kept back, to come at once when it goes on.
  */
 export class SimulatedProcess {
-  readonly clock: Clock & { monotonic(): number };
+  readonly clock: Clock;
   #state: 'running' | 'stopped' | 'dead' = 'running';
   #kept: (() => void)[] = [];
   readonly #ends = new Set<() => void>();

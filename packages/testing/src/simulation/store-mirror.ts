@@ -4,6 +4,7 @@ import type { StoreCommit } from '@nestjs-secrets/core';
 export interface MirroredRecord {
   readonly promotion: number;
   readonly rolledBack: boolean;
+  readonly rotation?: { readonly enabled?: boolean };
   readonly versions: readonly { readonly id: string; readonly sequence: number; readonly state: string }[];
   readonly stages: readonly (readonly [stage: string, versionId: string])[];
 }

@@ -182,7 +182,8 @@ class World implements RotatorWorld {
 
   policy(): RotationPolicy {
     const { everyMs } = this.scenario;
-    return { rotator: 'model', ...(everyMs === undefined ? {} : { schedule: { every: everyMs } }) };
+    if (everyMs === undefined) return { rotator: 'model' };
+    return { rotator: 'model', schedule: { every: everyMs }, enabled: this.#isTroubled };
   }
 
   /** A process ended by itself, or was killed: an orchestrator starts another in its place. */
@@ -288,14 +289,11 @@ class World implements RotatorWorld {
     this.queue.after(REST_LIMIT_MS, 'limit', () => this.invariants.unsettled(this.#unrest() ?? 'it only just settled'));
   }
 
+  /** Asks until it is so: whoever was asked may have died of it. */
   #endSchedule(): void {
-    const ask = (): void => {
-      const instance = this.instances.find(({ isUp }) => isUp);
-      const again = (): void => void this.queue.after(1_000, 'ask again', ask);
-      if (instance === undefined) again();
-      else instance.endSchedule().catch(again);
-    };
-    ask();
+    if (this.invariants.mirror.records.get(SECRET_NAME)?.rotation?.enabled === false) return;
+    this.instances.find(({ isUp }) => isUp)?.updatePolicy();
+    this.queue.after(1_000, 'ask again', () => this.#endSchedule());
   }
 
   #isAtRest(): boolean {
