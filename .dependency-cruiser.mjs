@@ -9,6 +9,7 @@ const coreLayers = [
   'client',
   'manager',
   'rotation',
+  'fleet',
   'versions',
   'encryption',
   'access',

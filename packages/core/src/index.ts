@@ -10,7 +10,8 @@ export * from './store/hint-listeners.js';
 export * from './store/memory-store.js';
 export * from './encryption/key-provider.js';
 export * from './versions/secret-version.js';
-export * from './rotation/acknowledgements.js';
+export type { Acknowledgement } from './fleet/acknowledgements.js';
+export * from './fleet/process-identity.js';
 export * from './rotation/secret-rotator.js';
 export * from './client/database-credentials.js';
 export * from './client/secret.js';
@@ -18,7 +19,13 @@ export * from './client/secret-link.js';
 export * from './client/secret-source.js';
 export * from './client/manager-source.js';
 export * from './manager/descriptions.js';
-export type { CreateSecretOptions, PutSecretValueOptions, SecretPage, VersionSelector } from './manager/requests.js';
+export type {
+  CreateSecretOptions,
+  PutSecretValueOptions,
+  RotateSecretOptions,
+  SecretPage,
+  VersionSelector,
+} from './manager/requests.js';
 export * from './manager/secrets-manager.js';
 export type { SecretHealth } from './client/secret-handles.js';
 export * from './module/on-secret-change.decorator.js';
@@ -38,3 +45,6 @@ export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
 export * from './encryption/local-key-file.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
+export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export type { SecretHandle } from './client/secret-handle.js';
+export type { ScheduleTimers } from './rotation/rotation-scheduler.js';

@@ -221,9 +221,9 @@ describe('SecretsModule', () => {
       app.get(SecretsManager).rotationEvents$.pipe(filter(({ type }) => type === 'promoted')),
     );
     const registry = app.get(SchedulerRegistry);
-    for (let looks = 0; !registry.doesExist('timeout', 'nestjs-secrets:Counted') && looks < 1000; looks += 1)
+    for (let looks = 0; !registry.doesExist('timeout', 'nestjs-secrets:rotations') && looks < 1000; looks += 1)
       await new Promise(setImmediate);
-    expect(registry.getTimeouts()).toEqual(['nestjs-secrets:Counted']);
+    expect(registry.getTimeouts()).toEqual(['nestjs-secrets:rotations']);
     expect(await promoted).toMatchObject({ secretName: 'Counted', previousVersionId: 'v1', versionId: 'v2' });
     await app.close();
     app = undefined;
@@ -262,7 +262,8 @@ describe('SecretsModule', () => {
       secrets: {
         status: 'up',
         degraded: false,
-        secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined } },
+        secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined, rolledBack: false } },
+        rotations: {},
       },
     });
   });

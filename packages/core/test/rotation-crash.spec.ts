@@ -1,5 +1,12 @@
 import { describe, expect, it } from '@jest/globals';
-import { ephemeralKeys, memoryStore, type KeyProvider, type StoreCommit, type StoreDriver } from '@nestjs-secrets/core';
+import {
+  ephemeralKeys,
+  memoryStore,
+  type KeyProvider,
+  type ProcessTable,
+  type StoreCommit,
+  type StoreDriver,
+} from '@nestjs-secrets/core';
 import { type Login, named, startWorld, Target, TargetRotator } from './support/world.js';
 
 /** The process is gone: nothing it still tries comes to anything, and nobody hears of it. */
@@ -47,6 +54,13 @@ function mortal(shared: StoreDriver, rotator: TargetRotator, point: CrashPoint |
   return { store, death, arm: () => (armed = true), count: () => effects };
 }
 
+const LEASE_MS = 3_600_000;
+
+/** One system on which process 1 has ended by the time process 2 runs. */
+function processesSeenFrom(pid: number): ProcessTable {
+  return { self: () => ({ system: 'a test', pid, startedAt: '' }), hasEnded: (other) => other.pid < pid };
+}
+
 async function firstLife(ring: readonly string[] | undefined, point: CrashPoint | undefined) {
   const shared = memoryStore();
   await shared.open();
@@ -54,7 +68,8 @@ async function firstLife(ring: readonly string[] | undefined, point: CrashPoint 
   const target = new Target();
   const rotator = new TargetRotator(target, ring);
   const life = mortal(shared, rotator, point);
-  const world = await startWorld({ store: life.store, keys, rotators: [named(rotator)] });
+  const instance = { leaseMs: LEASE_MS, processes: processesSeenFrom(1) };
+  const world = await startWorld({ store: life.store, keys, rotators: [named(rotator)], instance });
   const first = { username: ring?.[0] ?? 'app', password: 'first-password' };
   target.accounts.set(first.username, first.password);
   await world.manager.createSecret('Db', first, { rotation: { rotator: 'target' } });
@@ -92,7 +107,8 @@ describe.each([
         // The last effect may be followed by nothing that could notice its death.
         expect([where, outcome]).toEqual([where, 'died']);
         const rotator = new TargetRotator(target, ring);
-        const world = await startWorld({ store: shared, keys, rotators: [named(rotator)] });
+        const instance = { leaseMs: LEASE_MS, processes: processesSeenFrom(2) };
+        const world = await startWorld({ store: shared, keys, rotators: [named(rotator)], instance });
         const stored = await Promise.all(
           (await world.manager.listVersions('Db')).map(
             async ({ versionId }) => (await world.manager.getSecretValue<Login>('Db', { versionId })).value,

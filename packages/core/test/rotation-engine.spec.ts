@@ -82,6 +82,7 @@ describe.each([
     await world.clock.advance(3_600_000);
     expect((await world.manager.listVersions('Db'))[0]).toMatchObject({ versionId: 'v1', state: 'draining' });
     expect((await secretLink(secret).candidates()).map(({ versionId }) => versionId)).toEqual(['v2', 'v1']);
+    await world.clock.advance(1);
     let offered: string[] = [];
     world.rotator.hook = async (step, side) => {
       if (step === 'retire' && side === 'before')

@@ -87,9 +87,24 @@ describe('the schedule', () => {
   it('does not run hot when every rotation fails', async () => {
     const world = await scheduled({ every: '1m' });
     world.rotator.failing.set('create', new Error('no'));
-    await world.clock.advance(10 * 60_000);
-    const started = world.events.filter(({ type }) => type === 'started').length;
-    expect(started).toBe(10);
+    await world.clock.advance(4 * HOUR);
+    const started = world.events.filter(({ type }) => type === 'started').map(({ at }) => at);
+    expect(started).toHaveLength(10);
+    const pauses = started.slice(1).map((at, index) => at - (started[index] ?? 0));
+    // Each pause is drawn from the upper half of one twice as long as the one before.
+    pauses.forEach((pause, index) => expect(pause).toBeGreaterThanOrEqual(2_500 * 2 ** index));
+    pauses.forEach((pause, index) => expect(pause).toBeLessThanOrEqual(5_000 * 2 ** index));
+    expect(world.events.filter(({ type }) => type === 'suspended')).toEqual([
+      expect.objectContaining({ secretName: 'Db', failures: 10 }),
+    ]);
+    expect((await world.manager.describeSecret('Db')).rotation).toMatchObject({
+      suspended: true,
+      nextRotationAt: undefined,
+    });
+    world.rotator.failing.clear();
+    await world.manager.resumeRotation('Db');
+    await world.clock.advance(1);
+    expect(world.rotations()).toBe(1);
   });
 
   it('leaves no timer behind when it stops', async () => {
@@ -121,8 +136,9 @@ describe('a rotation policy', () => {
 
   it('is due after the last rotation, over a change to summer time as well', () => {
     const due = nextRotationAt(
+      'Db',
       { rotator: 'r', schedule: { cron: '30 2 * * *', timeZone: 'Europe/Berlin' } },
-      Date.UTC(2026, 9, 24, 12),
+      { createdAt: Date.UTC(2026, 9, 24, 12), failures: 0 },
     );
     expect(new Date(due ?? 0).toISOString()).toBe('2026-10-25T00:30:00.000Z');
   });

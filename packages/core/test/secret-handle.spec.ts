@@ -153,7 +153,7 @@ describe('Secret.changes$', () => {
     await clock.advance(0);
     expect([secret.versionId, handles.health().get('S')]).toEqual([
       'v1',
-      { status: 'degraded', versionId: 'v1', reason: 'VALUE_INVALID' },
+      { status: 'degraded', versionId: 'v1', reason: 'VALUE_INVALID', rolledBack: false },
     ]);
   });
 });

@@ -19,6 +19,10 @@ export class SimulatedClock implements Clock {
     return this.#now;
   }
 
+  monotonic(): number {
+    return this.#now;
+  }
+
   after(delayMs: number, run: () => void): Cancel {
     const task = { at: this.#now + Math.max(0, delayMs), run };
     this.#tasks.add(task);

@@ -1,16 +1,11 @@
 import { inspect } from 'node:util';
 import { BehaviorSubject, type Observable } from 'rxjs';
 import type { Clock } from '../foundation/clock.js';
+import type { CredentialFailure } from '../fleet/failure-reports.js';
 import { SecretExpiredError, SecretUnavailableError } from '../foundation/errors.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
-import {
-  SECRET_LINK,
-  type CredentialFailure,
-  type SecretAttachment,
-  type SecretConsumer,
-  type SecretLink,
-} from './secret-link.js';
+import { SECRET_LINK, type SecretAttachment, type SecretConsumer, type SecretLink } from './secret-link.js';
 import type { SecretSnapshot, SecretSource } from './secret-source.js';
 import type { Secret, SecretChange } from './secret.js';
 
@@ -47,6 +42,10 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   #refreshing: Promise<void> | undefined;
   #again = false;
   #closed = false;
+  #rolledBack = false;
+  /** The pauses of this process after which the secret was read anew. */
+  #pauses: number;
+  #waking: Promise<void> | undefined;
   readonly #changes: BehaviorSubject<SecretChange<T>>;
   readonly #consumers = new Set<SecretConsumer>();
 
@@ -56,6 +55,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
     first: HeldVersion<T>,
   ) {
     this.#held = first;
+    this.#pauses = parts.source.pauses?.() ?? 0;
     this.#changes = new BehaviorSubject<SecretChange<T>>(
       new ConcealedChange(name, first.versionId, first.value, undefined, false),
     );
@@ -86,6 +86,11 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   /** After this time `value` throws; undefined for a version without TTL. */
   get expiresAt(): number | undefined {
     return this.#held.expiresAt;
+  }
+
+  /** Whether the latest move went back to an older version. */
+  get isRolledBack(): boolean {
+    return this.#rolledBack;
   }
 
   get [SECRET_LINK](): SecretLink<T> {
@@ -129,7 +134,11 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   }
 
   afterPause(): Promise<void> | undefined {
-    return this.parts.source.afterPause?.();
+    const { source } = this.parts;
+    const pauses = source.pauses?.() ?? 0;
+    if (pauses === this.#pauses) return undefined;
+    this.#waking ??= this.#wakeUp(pauses).finally(() => (this.#waking = undefined));
+    return this.#waking;
   }
 
   /** Completes `changes$`. The last value can still be read. */
@@ -164,6 +173,13 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
     }
   }
 
+  async #wakeUp(pauses: number): Promise<void> {
+    await this.parts.source.awake?.();
+    // Without an answer the last good value serves on, as in any outage.
+    await this.refresh().catch(() => undefined);
+    this.#pauses = pauses;
+  }
+
   async #ask<R>(question: (source: SecretSource) => Promise<R>): Promise<R> {
     const { source } = this.parts;
     try {
@@ -180,6 +196,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   #move(next: HeldVersion<T>, rolledBack: boolean): void {
     const previousVersionId = this.#held.versionId;
     this.#held = next;
+    this.#rolledBack = rolledBack;
     this.#changes.next(new ConcealedChange(this.name, next.versionId, next.value, previousVersionId, rolledBack));
     this.#acknowledge();
   }

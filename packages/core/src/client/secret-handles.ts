@@ -18,6 +18,8 @@ export interface SecretHealth {
   readonly status: 'up' | 'degraded' | 'expired';
   /** The code of the error, when degraded. */
   readonly reason: string | undefined;
+  /** True after the newest version failed and the one before was put back, until there is a new one. */
+  readonly rolledBack: boolean;
 }
 
 interface Entry {
@@ -68,7 +70,8 @@ export class SecretHandles {
       [...this.#entries].map(([name, { handle, failure }]) => {
         const expired = handle.expiresAt !== undefined && handle.expiresAt <= now;
         const status = expired ? 'expired' : failure === undefined ? 'up' : 'degraded';
-        return [name, { versionId: handle.versionId, status, reason: failure }] as const;
+        const { versionId, isRolledBack: rolledBack } = handle;
+        return [name, { versionId, status, reason: failure, rolledBack }] as const;
       }),
     );
   }

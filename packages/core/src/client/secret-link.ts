@@ -1,5 +1,8 @@
+import type { CredentialFailure } from '../fleet/failure-reports.js';
 import type { SecretVersion } from '../versions/secret-version.js';
 import type { Secret } from './secret.js';
+
+export type { CredentialFailure } from '../fleet/failure-reports.js';
 
 /**
  * Something in this process that uses versions of a secret and may hold on to an old one after a change: a pool with connections opened
@@ -16,17 +19,6 @@ export interface SecretAttachment {
   /** To be called whenever `holds()` may give another answer than before. */
   update(): void;
   detach(): void;
-}
-
-/** What a consumer was told by the target when it used a version. */
-export interface CredentialFailure {
-  readonly versionId: string;
-  /** The log-in was refused, or the credential may not do what the application does with it. */
-  readonly kind: 'authentication' | 'permission';
-  /** The target's own code, such as `28P01`. Never a message. */
-  readonly code: string;
-  /** The label of the consumer. */
-  readonly consumer: string;
 }
 
 /** What pools and other consumers need of a handle beyond its public face. */

@@ -1,6 +1,6 @@
 import type { SecretSnapshot } from '../manager/secret-reader.js';
-import type { Acknowledgement } from '../rotation/acknowledgements.js';
-import type { CredentialFailure } from './secret-link.js';
+import type { Acknowledgement } from '../fleet/acknowledgements.js';
+import type { CredentialFailure } from '../fleet/failure-reports.js';
 
 export type { SecretSnapshot } from '../manager/secret-reader.js';
 
@@ -20,6 +20,8 @@ export interface SecretSource {
   acknowledge?(acknowledgement: Acknowledgement): void;
   /** Told when the target refused a version for what it is; see `SecretLink.report`. */
   report?(secretName: string, failure: CredentialFailure): void;
-  /** See `SecretLink.afterPause`. */
-  afterPause?(): Promise<void> | undefined;
+  /** How often this process has found that it was paused for so long that others may have acted in its place. Looks at the clock each time. */
+  pauses?(): number;
+  /** Resolves once this process is back after a pause, or cannot be for now. */
+  awake?(): Promise<void>;
 }

@@ -7,6 +7,11 @@ export type Cancel = () => void;
  */
 export interface Clock {
   now(): number;
+  /**
+   * Milliseconds that only grow, at a steady pace, whatever is done to the wall clock; counted from no particular moment. For everything that
+   * must last or expire, since wall clocks are set and differ from machine to machine.
+   */
+  monotonic(): number;
   /** Runs `task` once, `delayMs` from now (any length; below 0 counts as 0). Never keeps the process alive. */
   after(delayMs: number, task: () => void): Cancel;
 }
@@ -17,6 +22,7 @@ const LONGEST_TIMER_MS = 2_147_483_647;
 /** The clock of the machine. */
 export const systemClock: Clock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   after(delayMs, task) {
     let left = Math.max(0, delayMs);
     let timer: NodeJS.Timeout;

@@ -250,15 +250,26 @@ export class RotationStoppedError extends SecretsError {
   }
 }
 
-/** `ROTATION_INTERRUPTED`: the journal is not what this engine left there, so another one acts on the secret; this one changed nothing more. */
+/** `ROTATION_INTERRUPTED`: this instance is no longer sure to be the one that rotates the secret, or is not any more; it changed nothing more. */
 export class RotationInterruptedError extends SecretsError {
   constructor(secretName: string) {
     super(
       'ROTATION_INTERRUPTED',
-      `Another process went on with the rotation of ${secretName}; this one stopped. See its rotation status.`,
+      `The rotation of ${secretName} is another instance's by now, or this one lost touch with the store; it stopped and changed nothing more. See its rotation status.`,
       {
         secretName,
       },
+    );
+  }
+}
+
+/** `REHEARSAL_UNSUPPORTED`: the rotator of a secret cannot rehearse. */
+export class RehearsalUnsupportedError extends SecretsError {
+  constructor(secretName: string) {
+    super(
+      'REHEARSAL_UNSUPPORTED',
+      `The rotator of ${secretName} has no rehearsal(), so a dry run would have to use a real identity. Nothing was done.`,
+      { secretName },
     );
   }
 }

@@ -1,4 +1,4 @@
-import type { RotationPolicy } from '../versions/rotation-policy.js';
+import { isSuspended, type RotationPolicy } from '../versions/rotation-policy.js';
 import { stagesOf, type SecretRecord, type VersionRecord, type VersionState } from '../versions/secret-record.js';
 import type { RetiredSummary, RotationState, RotationSummary } from '../rotation/rotation-state.js';
 
@@ -18,8 +18,14 @@ export interface RotationDescription {
   readonly step: string | undefined;
   /** Versions that were replaced and are not retired yet. */
   readonly unretired: readonly string[];
+  /** Rotations in a row that failed or were rolled back. */
   readonly failures: number;
+  /** Whether the schedule stands still because there were too many; see `resumeRotation`. */
+  readonly suspended: boolean;
+  /** The instance that has the rotation, or what is left of it, under way. */
+  readonly instanceId: string | undefined;
   readonly lastRotation: RotationSummary | undefined;
+  readonly lastRehearsal: RotationSummary | undefined;
   readonly lastRetired: RetiredSummary | undefined;
   readonly nextRotationAt: number | undefined;
 }
@@ -64,6 +70,9 @@ export function describeSecret(
         step: state.active?.step,
         unretired: state.obligations.map(({ versionId }) => versionId),
         failures: state.failures,
+        suspended: isSuspended(rotation, state.failures),
+        instanceId: state.lease?.holder,
+        lastRehearsal: state.lastRehearsal,
         lastRotation: state.lastRotation,
         lastRetired: state.lastRetired,
         nextRotationAt,

@@ -1,4 +1,10 @@
-import { InvalidSecretValueError, SecretsError, VersionNotFoundError } from '../foundation/errors.js';
+import {
+  InvalidSecretValueError,
+  RotationPolicyError,
+  SecretsError,
+  VersionNotFoundError,
+} from '../foundation/errors.js';
+import type { RotationRequest } from '../rotation/rotation-request.js';
 import type { SecretDescription } from './descriptions.js';
 import { checkRotationPolicy, parseDuration, type Duration, type RotationPolicy } from '../versions/rotation-policy.js';
 import {
@@ -35,6 +41,20 @@ export interface PutSecretValueOptions {
   readonly stages?: readonly string[];
   /** Overrides the secret's TTL for this version. */
   readonly ttl?: Duration;
+}
+
+export interface RotateSecretOptions {
+  /** What to wait for: `promoted` by default, `retired` for an emergency. */
+  readonly until?: 'promoted' | 'retired';
+  /**
+   * The credential has leaked: window, jitter and probation count for nothing, and at the `deadline` every older version is retired whoever still uses
+   * it. The result says who was cut off.
+   */
+  readonly emergency?: boolean;
+  /** How long after now an emergency takes at most; 30 s by default. */
+  readonly deadline?: Duration;
+  /** Rehearses instead: goes through create, apply and verify with a throw-away credential, and cleans up. Would tonight's rotation work? */
+  readonly dryRun?: boolean;
 }
 
 /** Which version: by id, by stage, or the current one. */
@@ -98,4 +118,24 @@ export function newSecretRecord(name: string, options: CreateSecretOptions, now:
     versions: [],
     stages: [],
   };
+}
+
+const DEFAULT_DEADLINE_MS = 30_000;
+
+/** @throws RotationPolicyError */
+export function rotationRequest(
+  name: string,
+  { emergency = false, deadline, dryRun = false }: RotateSecretOptions,
+  now: number,
+): RotationRequest {
+  const fail = (message: string): never => {
+    throw new RotationPolicyError(name, `The rotation of ${name} cannot begin: ${message}`);
+  };
+  if (emergency && dryRun) return fail('an emergency is no rehearsal; ask for one of the two.');
+  if (deadline !== undefined && !emergency) return fail('only an emergency has a deadline.');
+  if (dryRun) return { reason: 'rehearsal' };
+  if (!emergency) return { reason: 'requested' };
+  const deadlineMs = parseDuration(deadline ?? DEFAULT_DEADLINE_MS);
+  if (deadlineMs === undefined) return fail("give the deadline in milliseconds, or like '30s'.");
+  return { reason: 'emergency', deadline: now + deadlineMs };
 }

@@ -38,6 +38,13 @@ export class SecretReader {
     return Promise.all(usable.map((version) => this.#snapshot(record, version)));
   }
 
+  /** The ids of the versions that were replaced, may still be used, and are to be retired. */
+  async replaced(name: string): Promise<string[]> {
+    const record = await this.versions.get(name);
+    const previous = versionAt(record, 'previous');
+    return previous?.state === 'draining' ? [previous.id] : [];
+  }
+
   async #snapshot(record: SecretRecord, version: VersionRecord): Promise<SecretSnapshot> {
     const { name, promotion, rolledBack } = record;
     const value = await this.versions.openValue(name, version.id);

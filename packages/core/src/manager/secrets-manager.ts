@@ -2,6 +2,7 @@ import type { Observable } from 'rxjs';
 import {
   RotationFailedError,
   RotationPolicyError,
+  RotationStoppedError,
   SecretExistsError,
   SecretExpiredError,
   SecretNotFoundError,
@@ -38,9 +39,11 @@ import {
   checkTtl,
   checkVersionId,
   newSecretRecord,
+  rotationRequest,
   select,
   type CreateSecretOptions,
   type PutSecretValueOptions,
+  type RotateSecretOptions,
   type SecretPage,
   type VersionSelector,
   type WantedSecret,
@@ -213,15 +216,33 @@ export class SecretsManager {
   }
 
   /**
-   * Rotates a secret now, or goes on with a rotation that did not get through. Resolves once the new version is current; with
-   * `until: 'retired'` once the target refuses the old one as well, which waits for every consumer to let go of it.
-   * @throws RotationPolicyError, RotatorNotFoundError
+   * Rotates a secret now, or goes on with a rotation that did not get through; it takes place in whichever instance has it under way. Resolves once
+   * the new version is current; with `until: 'retired'` once the target refuses the old one as well, which waits for every consumer of every instance to
+   * let go of it. An `emergency` waits for that too, but no longer than its deadline. A `dryRun` changes nothing that is in use.
+   * @throws RotationPolicyError, RotatorNotFoundError, RehearsalUnsupportedError
    * @throws RotationFailedError when a step threw; the version that was current still is
    */
-  async rotateSecret(name: string, options: { until?: 'promoted' | 'retired' } = {}): Promise<RotationResult> {
-    const result = await this.parts.engine.rotate(checkSecretName(name));
-    if (options.until === 'retired') await this.parts.engine.retired(name);
-    return result;
+  async rotateSecret(name: string, options: RotateSecretOptions = {}): Promise<RotationResult> {
+    const { engine, clock } = this.parts;
+    const request = rotationRequest(checkSecretName(name), options, clock.now());
+    const result = await engine.rotate(name, request);
+    if (result === undefined) throw new RotationStoppedError(name);
+    if (request.reason === 'rehearsal') return result;
+    if ((options.until ?? (request.reason === 'emergency' ? 'retired' : 'promoted')) === 'promoted') return result;
+    await engine.retired(name);
+    const { lastRetired } = await engine.status(name);
+    return lastRetired?.versionId === result.previousVersionId ? { ...result, retired: lastRetired } : result;
+  }
+
+  /** Stops the schedule of a secret; `rotateSecret` still works, and what is under way goes on. */
+  async pauseRotation(name: string): Promise<SecretDescription> {
+    return this.#setSchedule(name, false);
+  }
+
+  /** Starts the schedule of a secret again after `pauseRotation`, or after it stood still because too many rotations had failed. */
+  async resumeRotation(name: string): Promise<SecretDescription> {
+    await this.parts.engine.forgiveFailures(checkSecretName(name));
+    return this.#setSchedule(name, true);
   }
 
   /**
@@ -269,12 +290,19 @@ export class SecretsManager {
     }));
     const interrupted = (await this.parts.engine.status(name)).active !== undefined;
     try {
-      await this.parts.engine.rotate(name, 'first-version');
+      await this.parts.engine.rotate(name, { reason: 'first-version' });
     } catch (error) {
       // What an earlier start had left may have been a failure still to be undone. Now that it is, the way is free for a new attempt.
       if (!interrupted || !(error instanceof RotationFailedError && error.undone)) throw error;
-      await this.parts.engine.rotate(name, 'first-version');
+      await this.parts.engine.rotate(name, { reason: 'first-version' });
     }
+  }
+
+  #setSchedule(name: string, enabled: boolean): Promise<SecretDescription> {
+    return this.#edit(checkSecretName(name), (before) => {
+      if (before.rotation !== undefined) return { ...before, rotation: { ...before.rotation, enabled } };
+      throw new RotationPolicyError(name, `Secret ${name} has no rotation policy, so there is no schedule.`);
+    });
   }
 
   #moveCurrent(record: SecretRecord, versionId: string): SecretRecord {

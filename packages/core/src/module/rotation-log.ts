@@ -28,6 +28,29 @@ export function logRotationEvent(logger: Logger, event: RotationEvent): void {
         `${secretName}: the next rotation waits, since no identity of its ring is free; held by: ${event.holders.join(', ') || 'a retirement under way'}`,
       );
       return;
+    case 'suspended':
+      logger.error(
+        `${secretName}: the schedule stands still after ${event.failures} failed rotations in a row; find out why, then call resumeRotation`,
+      );
+      return;
+    case 'suspected':
+      logger.warn(
+        `${secretName}: ${event.failures.length} refusals with ${event.versionId} reported; ${event.confirmed ? `confirmed: ${event.message ?? ''}` : 'looking again found nothing wrong with it'}`,
+      );
+      return;
+    case 'rolled-back':
+      logger.error(
+        `${secretName}: ${event.versionId} is current again, since ${event.failedVersionId} failed: ${event.message}`,
+      );
+      return;
+    case 'cut-off':
+      logger.error(
+        `${secretName}: ${event.versionId} is retired at its deadline although it was still used by: ${event.holders.join(', ')}`,
+      );
+      return;
+    case 'rehearsed':
+      logger.log(`${secretName}: a rehearsal of its rotation went through`);
+      return;
     case 'settling':
       logger.verbose(`${secretName}: ${event.versionId} is still held by ${event.holders.join(', ')}`);
       return;

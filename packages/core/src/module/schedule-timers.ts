@@ -3,8 +3,8 @@ import type { Cancel, Clock } from '../foundation/clock.js';
 import type { ScheduleTimers } from '../rotation/rotation-scheduler.js';
 
 /**
- * Timers in the application's `SchedulerRegistry` where `ScheduleModule` is imported, so that due rotations can be seen there among its
- * timeouts (`nestjs-secrets:<name>`); timers of our own otherwise.
+ * Timers in the application's `SchedulerRegistry` where `ScheduleModule` is imported, so that the timer of the next due rotation can be seen there among its
+ * timeouts (`nestjs-secrets:rotations`); timers of our own otherwise.
  */
 export function scheduleTimers(clock: Clock, registry: () => SchedulerRegistry | undefined): ScheduleTimers {
   return {

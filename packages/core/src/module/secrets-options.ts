@@ -1,6 +1,7 @@
 import type { Clock } from '../foundation/clock.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
+import type { ProcessTable } from '../fleet/process-identity.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import type { SecretSource } from '../client/secret-source.js';
@@ -8,6 +9,16 @@ import type { SecretRotator } from '../rotation/secret-rotator.js';
 
 /** A rotator with the name that policies call it by. */
 export type NamedRotator = SecretRotator & { readonly name: string };
+
+export interface InstanceOptions {
+  /**
+   * How long a heartbeat counts, in milliseconds; 10,000 by default, at least 300. Others take this process for dead once it was silent for twice as long;
+   * after having been paused for longer than this it reads everything anew before it goes on. All instances of a store should have the same.
+   */
+  readonly leaseMs?: number;
+  /** For tests: what is known of other processes. */
+  readonly processes?: ProcessTable;
+}
 
 /** What `SecretsModule.forRoot` takes: `store` and `keys`, or a `source` in place of both. */
 export interface SecretsModuleOptions {
@@ -25,6 +36,8 @@ export interface SecretsModuleOptions {
   readonly refreshIntervalMs?: number;
   /** False keeps this process from rotating: no schedule, and nothing unfinished is gone on with. True by default. */
   readonly rotate?: boolean;
+  /** How this process stands among those that share its store. */
+  readonly instance?: InstanceOptions;
   /** For tests: where time, randomness and ids come from. */
   readonly clock?: Clock;
   readonly randomness?: Randomness;

@@ -1,4 +1,8 @@
 import type { Subject } from 'rxjs';
+import type { Consumers } from '../fleet/consumers.js';
+import type { FailureReports } from '../fleet/failure-reports.js';
+import type { Instance } from '../fleet/instance.js';
+import type { InstanceWatch } from '../fleet/instance-watch.js';
 import type { Clock } from '../foundation/clock.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
@@ -6,22 +10,30 @@ import type { SecretDefinitions } from '../versions/secret-definition.js';
 import type { SecretVersion } from '../versions/secret-version.js';
 import { ConcealedVersion } from '../versions/secret-version.js';
 import type { VersionStore } from '../versions/version-store.js';
-import type { Acknowledgements } from './acknowledgements.js';
 import type { RotationEvent } from './rotation-events.js';
 import type { RotationJournal } from './rotation-journal.js';
+import type { Tenures } from './rotation-tenure.js';
 import type { Rotators } from './rotators.js';
 import type { TargetTurns } from './target-turns.js';
 
-/** What the parts of the engine share. */
-export interface EngineContext {
+/** What the engine stands on. */
+export interface EngineParts {
   readonly versions: VersionStore;
   readonly journal: RotationJournal;
   readonly rotators: Rotators;
-  readonly acknowledgements: Acknowledgements;
+  readonly instance: Instance;
+  readonly instances: InstanceWatch;
+  readonly consumers: Consumers;
+  readonly reports: FailureReports;
   readonly definitions: SecretDefinitions;
   readonly clock: Clock;
   readonly randomness: Randomness;
   readonly ids: Ids;
+}
+
+/** What the parts of the engine share. */
+export interface EngineContext extends EngineParts {
+  readonly tenures: Tenures;
   readonly events: Subject<RotationEvent>;
   readonly turns: TargetTurns;
   /** Aborted when the engine stops. */
@@ -41,4 +53,9 @@ export async function loadVersion(
 export function retryDelay(attempt: number, randomness: Randomness): number {
   const longest = Math.min(60_000, 1_000 * 2 ** Math.min(attempt - 1, 10));
   return longest / 2 + randomness.below(longest / 2);
+}
+
+/** The redacted or stable words of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : 'unknown error';
 }

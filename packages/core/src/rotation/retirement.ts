@@ -1,10 +1,13 @@
-import { pause } from '../foundation/clock.js';
+import { type Cancel, pause } from '../foundation/clock.js';
+import { isSecretsError } from '../foundation/errors.js';
 import { redactError } from '../foundation/redaction.js';
+import type { StoreCondition } from '../store/store-driver.js';
 import { setVersionState, versionAt } from '../versions/secret-record.js';
-import { type EngineContext, loadVersion, retryDelay } from './engine-context.js';
-import type { RetireObligation, RotationState } from './rotation-state.js';
+import { type EngineContext, loadVersion, messageOf, retryDelay } from './engine-context.js';
+import type { RetireObligation, RotationState, SettleReport } from './rotation-state.js';
+import type { Tenure } from './rotation-tenure.js';
 import type { RetireReport } from './secret-rotator.js';
-import { waitUntil } from './wait-until.js';
+import { Settling } from './settling.js';
 
 /**
  * Carries out what rotations leave behind: each replaced version is retired once nobody holds it any more. Every obligation goes its own
@@ -14,59 +17,63 @@ export class Retirement {
   readonly #running = new Map<string, Promise<void>>();
   readonly #listeners = new Set<(secretName: string) => void>();
 
-  constructor(private readonly context: EngineContext) {}
+  constructor(
+    private readonly context: EngineContext,
+    /** Looks at what consumers reported while the obligation waits; true when its version was put back, so that there is nothing left to wait for. */
+    private readonly putBack: (tenure: Tenure, obligation: RetireObligation) => Promise<boolean>,
+  ) {}
 
   /** Starts work on every obligation in `state` that is not being worked on. */
-  start(secretName: string, state: RotationState): void {
+  start(tenure: Tenure, state: RotationState): void {
+    const { secretName } = tenure;
     for (const { versionId } of state.obligations) {
-      const key = `${secretName}:${versionId}`;
-      if (this.#running.has(key) || this.context.signal.aborted) continue;
-      const work = this.#fulfil(secretName, versionId).finally(() => this.#running.delete(key));
+      const key = `${secretName}:${versionId}:${tenure.token}`;
+      if (this.#running.has(key) || tenure.signal.aborted) continue;
+      const work = this.#fulfil(tenure, versionId).finally(() => this.#running.delete(key));
       this.#running.set(key, work);
     }
   }
 
-  /** Calls `listener` with the secret's name whenever an obligation has ended; the function returned ends it. */
-  onEnded(listener: (secretName: string) => void): () => void {
+  /** Calls `listener` with the secret's name whenever an obligation has ended or changed; the function returned ends it. */
+  onChange(listener: (secretName: string) => void): Cancel {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
-  /** Resolves when nothing is being worked on; meant for after the engine's signal was aborted. */
+  /** To be called when obligations were changed from outside, as by an emergency that sets them a deadline. */
+  changed(secretName: string): void {
+    for (const listener of this.#listeners) listener(secretName);
+  }
+
+  /** Resolves when nothing is being worked on; meant for after the tenures were ended. */
   async idle(): Promise<void> {
     await Promise.allSettled(this.#running.values());
   }
 
-  async #fulfil(secretName: string, versionId: string): Promise<void> {
-    const { signal, clock, randomness, events } = this.context;
+  async #fulfil(tenure: Tenure, versionId: string): Promise<void> {
+    const { clock, randomness, events } = this.context;
+    const { secretName, signal } = tenure;
     for (let attempt = 1; !signal.aborted; attempt += 1) {
       let rotationId = '';
       try {
         const obligation = await this.#obligation(secretName, versionId);
         if (obligation === undefined) return;
         rotationId = obligation.rotationId;
-        await this.#settle(secretName, obligation);
-        if (signal.aborted) return;
-        if (await this.#enter(secretName, obligation)) {
-          const report = await this.context.turns.take(secretName, () => this.#retire(secretName, obligation));
-          await this.#close(secretName, versionId, report);
+        if (await this.#isToBeRetired(tenure, obligation)) {
+          const report = await this.context.turns.take(secretName, () => this.#retire(tenure, obligation));
+          await this.#close(tenure, versionId, report);
           events.next({ type: 'retired', secretName, rotationId, at: clock.now(), versionId, report });
+          void this.#tidy(secretName);
         }
-        for (const listener of this.#listeners) listener(secretName);
+        this.changed(secretName);
         return;
       } catch (error) {
-        if (signal.aborted) return;
+        // Whoever has the lease now goes on with it.
+        if (signal.aborted || isSecretsError(error, 'ROTATION_INTERRUPTED')) return;
         const delay = retryDelay(attempt, randomness);
-        const message = error instanceof Error ? error.message : 'unknown error';
-        events.next({
-          type: 'failed',
-          secretName,
-          rotationId,
-          at: clock.now(),
-          step: 'retire',
-          message,
-          retryAt: clock.now() + delay,
-        });
+        const at = clock.now();
+        const message = messageOf(error);
+        events.next({ type: 'failed', secretName, rotationId, at, step: 'retire', message, retryAt: at + delay });
         await pause(clock, delay, signal);
       }
     }
@@ -77,88 +84,76 @@ export class Retirement {
     return state.obligations.find((obligation) => obligation.versionId === versionId);
   }
 
-  /** Waits until nobody holds the version. There is no deadline: only the last holder letting go, or a shutdown, ends it. */
-  async #settle(secretName: string, obligation: RetireObligation): Promise<void> {
-    const { acknowledgements, clock, events, signal } = this.context;
-    const { versionId, rotationId } = obligation;
-    let told = '';
-    const nobodyHolds = async (): Promise<boolean> => {
-      const holders = await this.#holders(secretName, obligation);
-      if (holders.length > 0 && holders.join() !== told) {
-        told = holders.join();
-        events.next({ type: 'settling', secretName, rotationId, at: clock.now(), versionId, holders });
-      }
-      return holders.length === 0;
-    };
-    await waitUntil(
-      nobodyHolds,
-      [(wake) => acknowledgements.onAcknowledgement(wake), (wake) => this.onEnded(wake)],
-      signal,
-    );
+  /** Waits until the version may go, and enters `retire`. False when it was made current again meanwhile. */
+  async #isToBeRetired(tenure: Tenure, obligation: RetireObligation): Promise<boolean> {
+    if (obligation.step === 'retire') return true;
+    for (;;) {
+      const settling = new Settling(this.context, tenure, obligation, {
+        onChange: (listener) => this.onChange(listener),
+        putBack: () => this.putBack(tenure, obligation),
+      });
+      const settled = await settling.wait();
+      if (settled === undefined) return false;
+      const entered = await this.#enter(tenure, obligation, settled.report, settled.condition);
+      if (entered !== 'held-again') return entered;
+    }
   }
 
   /**
-   * Who keeps the version from being retired. Among them are older versions of the same identity: what ends the sessions of a newer one
-   * could not tell theirs apart.
+   * From here on the version is no longer handed out, in the commit that also says so in the journal, on condition that nobody has taken it up
+   * since it was found to be held by nobody. False when the version was made current again meanwhile: then there is nothing to retire any more.
    */
-  async #holders(secretName: string, { versionId, promotion, rotator }: RetireObligation): Promise<string[]> {
-    const holders = this.context.acknowledgements.holders(secretName, versionId, promotion);
-    const rotatorOf = this.context.rotators.get(rotator, secretName);
-    if (holders.length > 0 || rotatorOf.identityOf === undefined) return holders;
-    const { obligations } = await this.context.journal.read(secretName);
-    const older = obligations.slice(
-      0,
-      obligations.findIndex((other) => other.versionId === versionId),
-    );
-    if (older.length === 0) return holders;
-    const identity = async (id: string): Promise<string> =>
-      rotatorOf.identityOf?.((await loadVersion(this.context, secretName, id)).value) ?? id;
-    const own = await identity(versionId);
-    for (const other of older)
-      if ((await identity(other.versionId)) === own) holders.push(`the older version ${other.versionId}`);
-    return holders;
-  }
-
-  /**
-   * From here on the version is no longer handed out, in the commit that also says so in the journal. False when the version was made
-   * current again meanwhile: then there is nothing to retire any more.
-   */
-  async #enter(secretName: string, { versionId, step }: RetireObligation): Promise<boolean> {
-    if (step === 'retire') return true;
-    let wanted = true;
-    await this.context.journal.changeBoth(secretName, (state, record) => {
+  async #enter(
+    tenure: Tenure,
+    { versionId }: RetireObligation,
+    settled: SettleReport,
+    condition: StoreCondition | undefined,
+  ): Promise<boolean | 'held-again'> {
+    const { store } = this.context.versions;
+    let outcome: boolean | 'held-again' = true;
+    await tenure.changeBoth(async (state, record) => {
       if (record === undefined || !state.obligations.some((other) => other.versionId === versionId)) return undefined;
-      wanted = versionAt(record, 'current')?.id !== versionId;
+      outcome = versionAt(record, 'current')?.id !== versionId;
+      if (condition !== undefined && ((await store.get(condition.key))?.revision ?? 0) !== condition.revision) {
+        outcome = 'held-again';
+        return { state, edit: { record } };
+      }
       const others = state.obligations.filter((other) => other.versionId !== versionId);
       return {
         state: {
           ...state,
-          obligations: wanted
+          obligations: outcome
             ? state.obligations.map((other) =>
-                other.versionId === versionId ? { ...other, step: 'retire' as const } : other,
+                other.versionId === versionId ? { ...other, step: 'retire' as const, settled } : other,
               )
             : others,
         },
-        edit: { record: setVersionState(record, versionId, wanted ? 'retiring' : 'live') },
+        edit: {
+          record: setVersionState(record, versionId, outcome ? 'retiring' : 'live'),
+          conditions: condition === undefined ? [] : [condition],
+        },
       };
     });
-    return wanted;
+    return outcome;
   }
 
-  async #retire(secretName: string, obligation: RetireObligation): Promise<RetireReport | undefined> {
-    const { clock, rotators, signal, events } = this.context;
+  async #retire(tenure: Tenure, obligation: RetireObligation): Promise<RetireReport | undefined> {
+    const { clock, rotators, events } = this.context;
+    const { secretName, signal } = tenure;
     const { versionId, rotationId, notes } = obligation;
     const rotator = rotators.get(obligation.rotator, secretName);
     const retiring = await loadVersion(this.context, secretName, versionId);
     const current = await loadVersion(this.context, secretName, await this.#currentVersionId(secretName, obligation));
     events.next({ type: 'step', secretName, rotationId, at: clock.now(), step: 'retire', versionId });
+    const assertHolder = (): void => tenure.assertHolder();
     try {
-      const assertHolder = (): void => undefined;
+      assertHolder();
       return (
         (await rotator.retire({ secretName, rotationId, current, retiring, notes, signal, clock, assertHolder })) ??
         undefined
       );
     } catch (error) {
+      if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
       throw redactError(error, [retiring.value, current.value]);
     }
   }
@@ -168,15 +163,30 @@ export class Retirement {
     return versionAt(record, 'current')?.id ?? replacedBy;
   }
 
-  async #close(secretName: string, versionId: string, report: RetireReport | undefined): Promise<void> {
-    const lastRetired = { versionId, at: this.context.clock.now(), ...(report === undefined ? {} : { report }) };
-    await this.context.journal.changeBoth(secretName, (state, record) => {
-      if (record === undefined || !state.obligations.some((other) => other.versionId === versionId)) return undefined;
-      const obligations = state.obligations.filter((other) => other.versionId !== versionId);
+  async #close(tenure: Tenure, versionId: string, report: RetireReport | undefined): Promise<void> {
+    await tenure.changeBoth((state, record) => {
+      const obligation = state.obligations.find((other) => other.versionId === versionId);
+      if (record === undefined || obligation === undefined) return undefined;
+      const { settled } = obligation;
+      const lastRetired = {
+        versionId,
+        at: this.context.clock.now(),
+        ...(report === undefined ? {} : { report }),
+        ...(settled === undefined ? {} : { settled }),
+      };
       return {
-        state: { ...state, obligations, lastRetired },
+        state: { ...state, obligations: state.obligations.filter((other) => other !== obligation), lastRetired },
         edit: { record: setVersionState(record, versionId, 'retired') },
       };
     });
+  }
+
+  async #tidy(secretName: string): Promise<void> {
+    try {
+      await this.context.consumers.tidy(secretName);
+      await this.context.reports.tidy(secretName, (id) => this.context.instances.isGone(id));
+    } catch {
+      // What is left over is tidied up after the next retirement.
+    }
   }
 }

@@ -1,18 +1,16 @@
 import { Observable, Subject } from 'rxjs';
-import { type Cancel, pause } from '../foundation/clock.js';
-import {
-  RotationFailedError,
-  RotationPolicyError,
-  RotationStoppedError,
-  isSecretsError,
-} from '../foundation/errors.js';
-import { versionAt } from '../versions/secret-record.js';
-import { type EngineContext, loadVersion, retryDelay } from './engine-context.js';
+import { pause } from '../foundation/clock.js';
+import { isSecretsError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
+import { Adoption } from './adoption.js';
+import { type EngineContext, type EngineParts, messageOf, retryDelay } from './engine-context.js';
 import { Retirement } from './retirement.js';
-import { RotationRun } from './rotation-run.js';
-import type { RotationEvent, RotationReason } from './rotation-events.js';
+import { Rollback } from './rollback.js';
+import { isReplacing, type RotationEvent, type RotationReason } from './rotation-events.js';
+import type { RotationRequest } from './rotation-request.js';
 import type { RotationResult } from './rotation-result.js';
-import type { RotationState } from './rotation-state.js';
+import { RotationStart } from './rotation-start.js';
+import type { RetireObligation, RotationState } from './rotation-state.js';
+import { Tenure, Tenures } from './rotation-tenure.js';
 import { TargetTurns } from './target-turns.js';
 import { waitUntil } from './wait-until.js';
 
@@ -20,178 +18,163 @@ const STOP_LIMIT_MS = 10_000;
 
 /**
  * Rotates secrets: `create → apply → verify → promote` in the foreground, `settle → retire` of the replaced version as an obligation of its
- * own. Every step is journaled before its effect, and `resume` goes on with whatever an earlier process left.
+ * own. Every step is journaled before its effect. Of all instances that share a store one at a time rotates a secret; what one leaves unfinished
+ * when it dies, another goes on with.
  */
 export class RotationEngine {
-  /** What happens, as it happens; nothing is replayed. Completes when the engine stops. */
+  /** What happens in rotations of this instance, as it happens; nothing is replayed. Completes when the engine stops. */
   readonly events$: Observable<RotationEvent>;
 
   readonly #context: EngineContext;
   readonly #retirement: Retirement;
+  readonly #rollback: Rollback;
+  readonly #start: RotationStart;
+  readonly #adoption: Adoption;
   readonly #stopping = new AbortController();
-  readonly #running = new Map<string, Promise<RotationResult>>();
+  readonly #running = new Map<
+    string,
+    { readonly reason: RotationReason; rotation: Promise<RotationResult | undefined> }
+  >();
   readonly #retrying = new Map<string, Promise<void>>();
 
-  constructor(context: Omit<EngineContext, 'events' | 'signal' | 'turns'>) {
+  constructor(parts: EngineParts) {
     const events = new Subject<RotationEvent>();
     this.events$ = events.asObservable();
-    this.#context = { ...context, events, signal: this.#stopping.signal, turns: new TargetTurns() };
-    this.#retirement = new Retirement(this.#context);
+    const tenures = new Tenures(parts.journal, parts.instance, parts.instances);
+    this.#context = { ...parts, tenures, events, signal: this.#stopping.signal, turns: new TargetTurns() };
+    this.#rollback = new Rollback(this.#context);
+    this.#retirement = new Retirement(this.#context, (tenure, obligation) => this.#putBack(tenure, obligation));
+    this.#start = new RotationStart(this.#context, this.#retirement, this.#rollback);
+    this.#adoption = new Adoption(this.#context, {
+      isBusy: (name) => this.#running.has(name) || this.#retrying.has(name),
+      goOn: (name) => this.#goOn(name),
+    });
   }
 
   /**
    * Rotates a secret, or goes on with the rotation that an earlier attempt left unfinished. Calls for a secret that is rotating already join
-   * that rotation.
+   * that rotation, in whichever instance it takes place.
+   *
+   * Resolves with undefined only for a rotation by schedule that is not due here: another instance has the secret, or has rotated it since.
    * @throws RotationPolicyError when the secret has no rotation policy
    * @throws RotatorNotFoundError
    * @throws RotationFailedError when a step threw
    */
-  rotate(secretName: string, reason: RotationReason = 'requested'): Promise<RotationResult> {
+  rotate(secretName: string, request: RotationRequest): Promise<RotationResult | undefined> {
     const running = this.#running.get(secretName);
-    if (running !== undefined) return running;
+    if (running !== undefined && isReplacing(running.reason) && isReplacing(request.reason)) {
+      if (request.deadline === undefined) return running.rotation;
+      return this.#start.hurry(secretName, request.deadline).then(() => running.rotation);
+    }
     const forget = (): void => {
-      if (this.#running.get(secretName) === rotation) this.#running.delete(secretName);
+      if (this.#running.get(secretName) === entry) this.#running.delete(secretName);
     };
-    const rotation = this.#rotate(secretName, reason, forget).finally(forget);
-    this.#running.set(secretName, rotation);
+    const start = (): Promise<RotationResult | undefined> => this.#rotate(secretName, request, forget).finally(forget);
+    const rotation = running === undefined ? start() : running.rotation.then(start, start);
+    const entry = { reason: request.reason, rotation };
+    this.#running.set(secretName, entry);
     return rotation;
   }
 
-  /** Resolves when no version of the secret is left to be retired, or the engine stops. */
+  /** Resolves when no version of the secret is left to be retired, in whichever instance that takes place, or the engine stops. */
   async retired(secretName: string): Promise<void> {
-    await this.#untilRetired(secretName, (state) => state.obligations.length === 0);
+    const { journal, clock, signal, instances } = this.#context;
+    await waitUntil(
+      async () => (await journal.read(secretName)).obligations.length === 0,
+      [
+        (wake) => this.#retirement.onChange((name) => name === secretName && wake()),
+        (wake) => journal.watch((name) => (name === undefined || name === secretName) && wake()),
+        (wake) => clock.after(instances.lookEveryMs, wake),
+      ],
+      signal,
+    );
   }
 
   status(secretName: string): Promise<RotationState> {
     return this.#context.journal.read(secretName);
   }
 
-  /** Goes on with everything an earlier process left: rotations and retirements. Resolves once it is all under way. */
-  async resume(): Promise<void> {
-    const { journal } = this.#context;
-    for (const secretName of await journal.unfinished()) {
-      this.#resumeOne(secretName).catch((error: unknown) => this.#retryLater(secretName, error));
-    }
-  }
-
-  /** Stops after the steps in progress, which see their signal aborted; what is unfinished goes on at the next `resume`. */
-  async stop(): Promise<void> {
-    if (this.#stopping.signal.aborted) return;
-    this.#stopping.abort();
-    const idle = Promise.allSettled([...this.#running.values(), ...this.#retrying.values(), this.#retirement.idle()]);
-    const ended = new AbortController();
-    await Promise.race([idle, pause(this.#context.clock, STOP_LIMIT_MS, ended.signal)]);
-    ended.abort();
-    this.#context.events.complete();
-  }
-
-  async #rotate(secretName: string, reason: RotationReason, ended: () => void): Promise<RotationResult> {
-    const { versions, rotators, journal, ids, clock, events, signal } = this.#context;
-    if (signal.aborted) throw new RotationStoppedError(secretName);
-    const record = await versions.get(secretName);
-    let state = await journal.read(secretName);
-    this.#retirement.start(secretName, state);
-    const rotatorName = state.active?.rotator ?? record.rotation?.rotator;
-    if (rotatorName === undefined) {
-      throw new RotationPolicyError(
-        secretName,
-        `Secret ${secretName} has no rotation policy: set one with updateRotationPolicy or in its definition.`,
-      );
-    }
-    const rotator = rotators.get(rotatorName, secretName);
-    if (state.active === undefined) {
-      const rotationId = ids.next();
-      const busy = await this.#freeIdentity(secretName, rotationId, rotatorName);
-      if (signal.aborted) throw new RotationStoppedError(secretName);
-      const startedAt = clock.now();
-      state = await journal.change(secretName, (now) =>
-        now.active === undefined
-          ? { ...now, active: { rotationId, rotator: rotatorName, reason, step: 'create', startedAt, notes: {} } }
-          : undefined,
-      );
-      events.next({ type: 'started', secretName, rotationId, at: startedAt, rotator: rotatorName, reason });
-      return this.#run(new RotationRun(this.#context, secretName, rotator, rotationId, busy, ended), secretName);
-    }
-    const busy = await this.#busyIdentities(secretName, rotatorName);
-    return this.#run(
-      new RotationRun(this.#context, secretName, rotator, state.active.rotationId, busy, ended),
-      secretName,
+  /** Begins to count failed rotations anew. */
+  async forgiveFailures(secretName: string): Promise<void> {
+    await this.#context.journal.annotate(secretName, (state) =>
+      state.failures === 0 ? undefined : { ...state, failures: 0 },
     );
   }
 
-  async #run(run: RotationRun, secretName: string): Promise<RotationResult> {
+  /** Goes on with everything that was left unfinished, rotations and retirements, now and whenever an instance dies. Resolves once it is all under way. */
+  async resume(): Promise<void> {
+    await this.#adoption.start();
+  }
+
+  /** Says that the schedule of a secret stands still. */
+  tellSuspended(secretName: string, failures: number): void {
+    const at = this.#context.clock.now();
+    this.#context.events.next({ type: 'suspended', secretName, rotationId: '', at, failures });
+  }
+
+  /** Stops after the steps in progress, which see their signal aborted; what is unfinished goes on elsewhere, or at the next `resume`. */
+  async stop(): Promise<void> {
+    if (this.#stopping.signal.aborted) return;
+    this.#stopping.abort();
+    this.#adoption.stop();
+    const tenures = this.#context.tenures.endAll();
+    const running = [...this.#running.values()].map(({ rotation }) => rotation);
+    const idle = Promise.allSettled([...running, ...this.#retrying.values(), this.#retirement.idle()]);
+    const ended = new AbortController();
+    await Promise.race([idle, pause(this.#context.clock, STOP_LIMIT_MS, ended.signal)]);
+    ended.abort();
+    await Promise.all(tenures.map((tenure) => tenure.abandon()));
+    this.#context.events.complete();
+  }
+
+  async #rotate(secretName: string, request: RotationRequest, ended: () => void): Promise<RotationResult | undefined> {
     try {
-      const { result, state } = await run.toPromotion();
-      this.#retirement.start(secretName, state);
-      return result;
+      if (this.#stopping.signal.aborted) throw new RotationStoppedError(secretName);
+      return await this.#start.rotate(secretName, request, ended);
     } catch (error) {
       // Undone already: the next attempt is the caller's or the schedule's. Anything else left the journal open.
-      if (!isSecretsError(error, 'ROTATION_INTERRUPTED')) this.#retryLater(secretName, error);
+      if (!isOver(error)) this.#retryLater(secretName, error);
       throw error;
     }
   }
 
-  /** Waits until an identity is free, where the rotator's identities take turns. Returns those that are not. */
-  async #freeIdentity(secretName: string, rotationId: string, rotatorName: string): Promise<ReadonlySet<string>> {
-    const { rotators, clock, events, acknowledgements } = this.#context;
-    const identities = rotators.get(rotatorName, secretName).identities?.();
-    let busy = await this.#busyIdentities(secretName, rotatorName);
-    if (identities === undefined || identities.some((identity) => !busy.has(identity))) return busy;
-    const holders = (await this.status(secretName)).obligations.flatMap(({ versionId, promotion }) =>
-      acknowledgements.holders(secretName, versionId, promotion),
-    );
-    events.next({ type: 'waiting', secretName, rotationId, at: clock.now(), holders: [...new Set(holders)] });
-    await this.#untilRetired(secretName, async () => {
-      busy = await this.#busyIdentities(secretName, rotatorName);
-      return identities.some((identity) => !busy.has(identity));
-    });
-    return busy;
-  }
-
-  /** The identities of the current version and of all that are not retired. */
-  async #busyIdentities(secretName: string, rotatorName: string): Promise<Set<string>> {
-    const rotator = this.#context.rotators.get(rotatorName, secretName);
-    if (rotator.identityOf === undefined) return new Set();
-    const [record, state] = [await this.#context.versions.get(secretName), await this.status(secretName)];
-    const current = versionAt(record, 'current');
-    const versionIds = [
-      ...(current === undefined ? [] : [current.id]),
-      ...state.obligations.map(({ versionId }) => versionId),
-    ];
-    const versions = await Promise.all(
-      versionIds.map((versionId) => loadVersion(this.#context, secretName, versionId)),
-    );
-    return new Set(versions.map(({ value }) => rotator.identityOf?.(value) ?? ''));
-  }
-
-  async #untilRetired(secretName: string, enough: (state: RotationState) => boolean | Promise<boolean>): Promise<void> {
-    const retirements = (wake: () => void): Cancel => this.#retirement.onEnded((name) => name === secretName && wake());
-    await waitUntil(async () => enough(await this.status(secretName)), [retirements], this.#context.signal);
-  }
-
-  async #resumeOne(secretName: string): Promise<void> {
+  /** Takes on what is unfinished of a secret whose lease is free. */
+  async #goOn(secretName: string): Promise<void> {
+    const tenure = await this.#context.tenures.enter(secretName);
+    if (!(tenure instanceof Tenure)) return;
     const state = await this.status(secretName);
-    this.#retirement.start(secretName, state);
-    if (state.active !== undefined) await this.rotate(secretName, state.active.reason);
+    this.#retirement.start(tenure, state);
+    if (state.active !== undefined) await this.rotate(secretName, { reason: state.active.reason });
+    else if (state.obligations.length === 0) await tenure.release();
+  }
+
+  async #putBack(tenure: Tenure, obligation: RetireObligation): Promise<boolean> {
+    const { secretName } = tenure;
+    // A rotation under way replaces the suspected version anyway; what is still refused then is reported of its successor.
+    if (this.#running.has(secretName)) return false;
+    const begun = await this.#rollback.beginIfFounded(tenure, obligation);
+    if (begun === undefined) return false;
+    this.rotate(secretName, { reason: 'rollback' }).catch(() => undefined);
+    return true;
   }
 
   /** Tries an unfinished rotation again, with growing pauses, until it is promoted or undone. */
   #retryLater(secretName: string, reason: unknown): void {
     const { clock, randomness, signal, events } = this.#context;
-    if (isUndone(reason) || this.#retrying.has(secretName) || signal.aborted) return;
+    if (this.#retrying.has(secretName) || signal.aborted) return;
     const retry = async (): Promise<void> => {
       let error = reason;
-      for (let attempt = 1; !isUndone(error); attempt += 1) {
+      for (let attempt = 1; !isOver(error); attempt += 1) {
         const delay = retryDelay(attempt, randomness);
-        const message = error instanceof Error ? error.message : 'unknown error';
         const at = clock.now();
         const failed = error instanceof RotationFailedError ? error : undefined;
         const [rotationId, step] = failed === undefined ? ['', undefined] : [failed.rotationId, 'undo' as const];
+        const message = messageOf(error);
         events.next({ type: 'failed', secretName, rotationId, at, step, message, retryAt: at + delay });
         await pause(clock, delay, signal);
         if (signal.aborted) return;
         try {
-          await this.#resumeOne(secretName);
+          await this.#goOn(secretName);
           return;
         } catch (again) {
           error = again;
@@ -205,6 +188,10 @@ export class RotationEngine {
   }
 }
 
-function isUndone(error: unknown): boolean {
-  return error instanceof RotationFailedError && error.undone;
+/** Whether there is nothing here to be tried again: it was taken back, is another instance's by now, or never began. */
+function isOver(error: unknown): boolean {
+  if (error instanceof RotationFailedError) return error.undone;
+  return ['ROTATION_INTERRUPTED', 'ROTATION_STOPPED', 'ROTATION_POLICY_INVALID', 'ROTATION_SUSPENDED'].some((code) =>
+    isSecretsError(error, code),
+  );
 }

@@ -1,3 +1,4 @@
+import type { CredentialFailure } from '../fleet/failure-reports.js';
 import type { RetireReport } from './secret-rotator.js';
 
 /** The steps of a rotation, in order, and `undo` for one that failed before promotion. */
@@ -36,7 +37,33 @@ export type RotationEvent =
       readonly retryAt: number | undefined;
     })
   /** A failed rotation was taken back; the secret is what it was before. */
-  | (RotationEventBase & { readonly type: 'undone'; readonly versionId: string | undefined });
+  | (RotationEventBase & { readonly type: 'undone'; readonly versionId: string | undefined })
+  /** Consumers were refused with the current version. `confirmed`: looking again found the same, and the version before is put back. */
+  | (RotationEventBase & {
+      readonly type: 'suspected';
+      readonly versionId: string;
+      readonly failures: readonly CredentialFailure[];
+      readonly confirmed: boolean;
+      readonly message: string | undefined;
+    })
+  /** The version before is current again; the one that failed is to be retired. */
+  | (RotationEventBase & {
+      readonly type: 'rolled-back';
+      readonly versionId: string;
+      readonly failedVersionId: string;
+      readonly message: string;
+    })
+  /** The deadline of an emergency passed: the version is retired although these still used it. */
+  | (RotationEventBase & { readonly type: 'cut-off'; readonly versionId: string; readonly holders: readonly string[] })
+  /** A rehearsal went through; nothing of it is left. */
+  | (RotationEventBase & { readonly type: 'rehearsed' })
+  /** So many rotations in a row have failed that the schedule stands still until somebody looks: see `resumeRotation`. */
+  | (RotationEventBase & { readonly type: 'suspended'; readonly failures: number });
 
 /** Why a rotation began. */
-export type RotationReason = 'requested' | 'schedule' | 'first-version';
+export type RotationReason = 'requested' | 'schedule' | 'first-version' | 'emergency' | 'rehearsal' | 'rollback';
+
+/** Whether a rotation for this reason puts a new value in the place of the current one, so that whoever wants that can join it. */
+export function isReplacing(reason: RotationReason): boolean {
+  return reason !== 'rehearsal' && reason !== 'rollback';
+}

@@ -1,15 +1,31 @@
 import { RotationInterruptedError, StoreContentionError } from '../foundation/errors.js';
-import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
-import type { RecordEdit, VersionStore } from '../versions/version-store.js';
+import { INSTANCE_PREFIX } from '../fleet/instance-record.js';
+import type { StoreCondition, StoreDriver, StoreWrite } from '../store/store-driver.js';
 import type { SecretRecord } from '../versions/secret-record.js';
-import { NO_ROTATION, parseRotationState, type RotationState } from './rotation-state.js';
+import type { RecordEdit, VersionStore } from '../versions/version-store.js';
+import {
+  isUnfinished,
+  NO_ROTATION,
+  parseRotationState,
+  type RotationLease,
+  type RotationState,
+} from './rotation-state.js';
 
-const PREFIX = 'rotation/';
+export const JOURNAL_PREFIX = 'rotation/';
+/** One empty entry for each journal with something under way, so that looking for what others left costs what is unfinished. */
+const UNFINISHED_PREFIX = 'unfinished/';
 const ATTEMPTS = 50;
+const PAGE = 500;
+
+/** Both halves of a change of a journal and its secret. */
+export interface JointEdit {
+  readonly state: RotationState;
+  readonly edit: RecordEdit;
+}
 
 /**
- * The write-ahead journal of rotations. The engine's own transitions are guarded by what the journal says (`expect`), so that of two
- * engines on one secret the later one finds the journal moved and stops.
+ * The write-ahead journal of rotations: one record a secret. Whoever changes it in the course of a rotation states his fencing token, which is
+ * checked in the very commit that carries the change: a process that lost the lease changes nothing more.
  */
 export class RotationJournal {
   constructor(
@@ -21,63 +37,110 @@ export class RotationJournal {
     return (await this.#load(secretName)).state;
   }
 
-  /** The names of all secrets that have something under way, and what. */
+  /** The names of all secrets that have something under way. */
   async unfinished(): Promise<string[]> {
     const names: string[] = [];
-    let after: string | undefined;
     for (;;) {
-      const page = await this.store.list({ prefix: PREFIX, limit: 500, ...(after === undefined ? {} : { after }) });
-      for (const entry of page) {
-        const name = entry.key.slice(PREFIX.length);
-        // A state that does not parse must not keep the others from going on; it fails when its own secret is rotated.
-        try {
-          const state = parseRotationState(name, entry.value);
-          if (state.active !== undefined || state.obligations.length > 0) names.push(name);
-        } catch {
-          names.push(name);
-        }
-      }
-      after = page.at(-1)?.key;
-      if (page.length < 500) return names;
+      const after = names.at(-1);
+      const page = await this.store.list({
+        prefix: UNFINISHED_PREFIX,
+        limit: PAGE,
+        ...(after === undefined ? {} : { after: UNFINISHED_PREFIX + after }),
+      });
+      for (const entry of page) names.push(entry.key.slice(UNFINISHED_PREFIX.length));
+      if (page.length < PAGE) return names;
     }
   }
 
-  /** Changes the journal alone. `edit` returns undefined to give up because the state is not what the caller stands on. */
-  async change(secretName: string, edit: (state: RotationState) => RotationState | undefined): Promise<RotationState> {
+  /** Hints that the journal of a secret may have changed; undefined for any. */
+  watch(onHint: (secretName: string | undefined) => void): () => void {
+    return this.store.watch(
+      ({ keys }) => {
+        if (keys === undefined) onHint(undefined);
+        for (const key of keys ?? []) if (key.startsWith(JOURNAL_PREFIX)) onHint(key.slice(JOURNAL_PREFIX.length));
+      },
+      [JOURNAL_PREFIX],
+    );
+  }
+
+  /**
+   * Gives the lease to `holder` when it is free, or was that one's already, or belongs to an instance that `isGone`. Returns the state: `lease`
+   * says whose it is now.
+   */
+  async take(secretName: string, holder: string, isGone: (holder: string) => Promise<boolean>): Promise<RotationState> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const { state, revision } = await this.#load(secretName);
+      const conditions: StoreCondition[] = [{ key: JOURNAL_PREFIX + secretName, revision }];
+      if (state.lease !== undefined && state.lease.holder !== holder) {
+        if (!(await isGone(state.lease.holder))) return state;
+        // Gone is who has no entry, so this holds in the commit as well.
+        conditions.push({ key: INSTANCE_PREFIX + state.lease.holder, revision: 0 });
+      }
+      const token = (state.fence ?? 0) + 1;
+      const next: RotationState = { ...state, fence: token, lease: { holder, token } };
+      const committed = await this.store.commit({ conditions, writes: [journalWrite(secretName, next)] });
+      if (committed !== undefined) return next;
+    }
+    throw new StoreContentionError(secretName);
+  }
+
+  /** Changes what is nobody's step: `edit` returns undefined to leave the journal as it is. */
+  async annotate(
+    secretName: string,
+    edit: (state: RotationState) => RotationState | undefined,
+  ): Promise<RotationState> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const { state, revision } = await this.#load(secretName);
       const next = edit(state);
-      if (next === undefined) throw new RotationInterruptedError(secretName);
+      if (next === undefined) return state;
       const committed = await this.store.commit({
-        conditions: [{ key: PREFIX + secretName, revision }],
-        writes: [this.#write(secretName, next)],
+        conditions: [{ key: JOURNAL_PREFIX + secretName, revision }],
+        writes: [journalWrite(secretName, next), ...indexWrites(secretName, state, next)],
       });
       if (committed !== undefined) return next;
     }
     throw new StoreContentionError(secretName);
   }
 
-  /** Changes the journal and the secret's record in one commit. */
+  /**
+   * Changes the journal alone. `edit` returns undefined to give up because the state is not what the caller stands on.
+   * @throws RotationInterruptedError then, and when the token is no longer the lease's
+   */
+  change(
+    secretName: string,
+    token: number,
+    edit: (state: RotationState) => RotationState | undefined,
+  ): Promise<RotationState> {
+    return this.annotate(secretName, (state) => {
+      const next = state.lease?.token === token ? edit(state) : undefined;
+      if (next === undefined) throw new RotationInterruptedError(secretName);
+      return concluded(next);
+    });
+  }
+
+  /** Changes the journal and the secret's record in one commit; see `change`. */
   async changeBoth(
     secretName: string,
+    token: number,
     edit: (
       state: RotationState,
       record: SecretRecord | undefined,
-    ) =>
-      | Promise<{ state: RotationState; edit: RecordEdit } | undefined>
-      | { state: RotationState; edit: RecordEdit }
-      | undefined,
+    ) => Promise<JointEdit | undefined> | JointEdit | undefined,
   ): Promise<{ state: RotationState; record: SecretRecord }> {
     let committed = NO_ROTATION;
     const record = await this.versions.change(secretName, async (before) => {
       const { state, revision } = await this.#load(secretName);
-      const next = await edit(state, before);
+      const next = state.lease?.token === token ? await edit(state, before) : undefined;
       if (next === undefined) throw new RotationInterruptedError(secretName);
-      committed = next.state;
+      committed = concluded(next.state);
       return {
         record: next.edit.record,
-        conditions: [...(next.edit.conditions ?? []), { key: PREFIX + secretName, revision }],
-        writes: [...(next.edit.writes ?? []), this.#write(secretName, next.state)],
+        conditions: [...(next.edit.conditions ?? []), { key: JOURNAL_PREFIX + secretName, revision }],
+        writes: [
+          ...(next.edit.writes ?? []),
+          journalWrite(secretName, committed),
+          ...indexWrites(secretName, state, committed),
+        ],
       };
     });
     if (record === undefined) throw new RotationInterruptedError(secretName);
@@ -85,12 +148,31 @@ export class RotationJournal {
   }
 
   async #load(secretName: string): Promise<{ state: RotationState; revision: number }> {
-    const entry = await this.store.get(PREFIX + secretName);
+    const entry = await this.store.get(JOURNAL_PREFIX + secretName);
     if (entry === undefined) return { state: NO_ROTATION, revision: 0 };
     return { state: parseRotationState(secretName, entry.value), revision: entry.revision };
   }
+}
 
-  #write(secretName: string, state: RotationState): StoreWrite {
-    return { key: PREFIX + secretName, value: Buffer.from(JSON.stringify(state)) };
-  }
+/** Lets go of the lease in the commit that leaves nothing under way, or that leaves only waiting while another instance wants it. */
+function concluded(state: RotationState): RotationState {
+  const { lease, ...rest } = state;
+  if (lease === undefined) return state;
+  const isBusy = state.active !== undefined || state.obligations.some(({ step }) => step === 'retire');
+  const letsGo = isUnfinished(state) ? isWanted(lease) && !isBusy : true;
+  return letsGo ? rest : state;
+}
+
+function isWanted(lease: RotationLease): boolean {
+  return lease.wantedBy !== undefined && lease.wantedBy !== lease.holder;
+}
+
+function journalWrite(secretName: string, state: RotationState): StoreWrite {
+  return { key: JOURNAL_PREFIX + secretName, value: Buffer.from(JSON.stringify(state)) };
+}
+
+function indexWrites(secretName: string, before: RotationState, after: RotationState): StoreWrite[] {
+  const unfinished = isUnfinished(after);
+  if (unfinished === isUnfinished(before)) return [];
+  return [{ key: UNFINISHED_PREFIX + secretName, value: unfinished ? Buffer.alloc(0) : null }];
 }

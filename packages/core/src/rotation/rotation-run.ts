@@ -1,18 +1,30 @@
 import { CorruptRecordError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
 import { randomPassword } from '../foundation/random-password.js';
 import { redactError } from '../foundation/redaction.js';
-import { addVersion, nextVersionId, promote, setStage, setVersionState, versionAt } from '../versions/secret-record.js';
+import {
+  addVersion,
+  nextVersionId,
+  promote,
+  removeVersion,
+  setStage,
+  setVersionState,
+  versionAt,
+} from '../versions/secret-record.js';
+import { probationMs } from '../versions/rotation-policy.js';
 import type { SecretVersion } from '../versions/secret-version.js';
+import { versionRemoval } from '../versions/version-store.js';
 import { type EngineContext, loadVersion } from './engine-context.js';
 import type { RotationStep } from './rotation-events.js';
 import type { RotationResult } from './rotation-result.js';
-import type { ActiveRotation, RotationState } from './rotation-state.js';
+import type { ActiveRotation, RotationState, StepFailure } from './rotation-state.js';
+import type { Tenure } from './rotation-tenure.js';
 import type { PendingContext, RotationContext, SecretRotator } from './secret-rotator.js';
 
 /** One rotation from wherever its journal stands to promotion, or to being undone. */
 export class RotationRun {
   constructor(
     private readonly context: EngineContext,
+    private readonly tenure: Tenure,
     private readonly secretName: string,
     private readonly rotator: SecretRotator,
     private readonly rotationId: string,
@@ -41,7 +53,7 @@ export class RotationRun {
   }
 
   async #create(active: ActiveRotation, current: SecretVersion | undefined): Promise<ActiveRotation> {
-    const { definitions, randomness, versions, journal, clock } = this.context;
+    const { definitions, randomness, versions, clock } = this.context;
     this.#announce('create', undefined);
     let value: unknown;
     try {
@@ -54,18 +66,22 @@ export class RotationRun {
     } catch (error) {
       this.#throwWhenStopping();
       const cause = redactError(error, [current?.value, value]);
-      await journal.change(this.secretName, (state) => this.#failed(state, { step: 'create', message: cause.message }));
+      await this.tenure.change((state) => this.#failed(state, { step: 'create', message: cause.message }));
       this.onEnd();
       throw this.#failure('create', cause, true);
     }
     // The pending version is durable before the target can learn of it: an ALTER that nobody remembers would lock everyone out.
-    const { state } = await journal.changeBoth(this.secretName, async (before, record) => {
+    const { state } = await this.tenure.changeBoth(async (before, record) => {
       if (record === undefined || before.active?.rotationId !== this.rotationId) return undefined;
       const versionId = nextVersionId(record);
+      const added = addVersion(record, versionId, clock.now());
       return {
         state: { ...before, active: { ...before.active, step: 'apply', versionId } },
         edit: {
-          record: setStage(addVersion(record, versionId, clock.now()), 'pending', versionId),
+          // What is only rehearsed must never be handed out.
+          record: this.#isRehearsal(active)
+            ? setVersionState(added, versionId, 'retiring')
+            : setStage(added, 'pending', versionId),
           writes: [await versions.sealValue(this.secretName, versionId, value)],
         },
       };
@@ -81,7 +97,8 @@ export class RotationRun {
     step: 'apply' | 'verify',
   ): Promise<ActiveRotation> {
     this.#announce(step, pending.versionId);
-    let advanced: Partial<ActiveRotation> | undefined = step === 'apply' ? { step: 'verify' } : undefined;
+    const afterVerify = this.#isRehearsal(active) ? { step: 'undo' as const } : undefined;
+    let advanced: Partial<ActiveRotation> | undefined = step === 'apply' ? { step: 'verify' } : afterVerify;
     try {
       await this.rotator[step](this.#pendingContext(active, current, pending));
     } catch (error) {
@@ -93,18 +110,26 @@ export class RotationRun {
   }
 
   async #promote(versionId: string): Promise<{ result: RotationResult; state: RotationState }> {
-    const { journal, clock, events } = this.context;
+    const { clock, events } = this.context;
     this.#announce('promote', versionId);
     let previousVersionId: string | undefined;
-    const { state } = await journal.changeBoth(this.secretName, (before, record) => {
+    const { state } = await this.tenure.changeBoth((before, record) => {
       const { active, ...rest } = before;
       if (record === undefined || active?.rotationId !== this.rotationId) return undefined;
       previousVersionId = versionAt(record, 'current')?.id;
       const now = clock.now();
-      const { rotationId, rotator, startedAt, notes } = active;
+      const { rotationId, rotator, startedAt, notes, reason, deadline } = active;
       const promoted = promote(record, versionId, now);
       const { promotion } = promoted;
-      const lastRotation = { rotationId, startedAt, endedAt: now, outcome: 'promoted' as const, versionId };
+      const lastRotation = {
+        rotationId,
+        reason,
+        startedAt,
+        endedAt: now,
+        outcome: 'promoted' as const,
+        versionId,
+        ...(previousVersionId === undefined ? {} : { previousVersionId }),
+      };
       if (previousVersionId === undefined)
         return { state: { ...rest, failures: 0, lastRotation }, edit: { record: promoted } };
       const obligation = {
@@ -116,6 +141,7 @@ export class RotationRun {
         step: 'settle' as const,
         since: now,
         notes,
+        ...(deadline === undefined ? { notBefore: now + probationMs(record.rotation, reason, now) } : { deadline }),
       };
       return {
         state: { ...rest, failures: 0, lastRotation, obligations: [...rest.obligations, obligation] },
@@ -128,11 +154,15 @@ export class RotationRun {
     return { state, result: { secretName, rotationId, versionId, previousVersionId } };
   }
 
-  /** Takes a failed rotation back, and always ends by throwing why it failed. */
-  async #undo(active: ActiveRotation, current: SecretVersion | undefined, pending: SecretVersion): Promise<never> {
-    const { journal, clock, events } = this.context;
+  /** Takes a rotation back: one that failed, which then ends by throwing why, or one that was but a rehearsal. */
+  async #undo(
+    active: ActiveRotation,
+    current: SecretVersion | undefined,
+    pending: SecretVersion,
+  ): Promise<{ result: RotationResult; state: RotationState }> {
+    const { clock, events } = this.context;
     const { secretName, rotationId } = this;
-    const failure = active.failure ?? { step: 'apply', message: 'unknown' };
+    const { failure } = active;
     this.#announce('undo', pending.versionId);
     try {
       const context = this.#pendingContext(active, current, pending);
@@ -141,39 +171,57 @@ export class RotationRun {
     } catch (error) {
       this.#throwWhenStopping();
       const cause = redactError(error, [current?.value, pending.value]);
-      throw this.#failure(
-        failure.step,
-        cause,
-        false,
-        `${failure.message}; taking it back failed too, which is tried again: ${cause.message}`,
-      );
+      const before = failure === undefined ? '' : `${failure.message}; `;
+      const message = `${before}taking it back failed${failure === undefined ? '' : ' too'}, which is tried again: ${cause.message}`;
+      throw this.#failure(failure?.step ?? 'undo', cause, false, message);
     }
-    await journal.changeBoth(secretName, (state, record) => {
-      if (record === undefined || state.active?.rotationId !== rotationId) return undefined;
+    const { state } = await this.tenure.changeBoth((before, record) => {
+      if (record === undefined || before.active?.rotationId !== rotationId) return undefined;
+      const ended = failure === undefined ? this.#rehearsed(before) : this.#failed(before, failure);
       return {
-        state: this.#failed(state, failure) ?? state,
-        edit: { record: setVersionState(setStage(record, 'pending', undefined), pending.versionId, 'retired') },
+        state: ended ?? before,
+        edit: this.#isRehearsal(active)
+          ? {
+              record: removeVersion(record, pending.versionId),
+              writes: [versionRemoval(secretName, pending.versionId)],
+            }
+          : { record: setVersionState(setStage(record, 'pending', undefined), pending.versionId, 'retired') },
       };
     });
     this.onEnd();
+    const at = clock.now();
+    if (failure === undefined) {
+      events.next({ type: 'rehearsed', secretName, rotationId, at });
+      const versionId = current?.versionId ?? '';
+      return { state, result: { secretName, rotationId, versionId, previousVersionId: undefined } };
+    }
     const failed = this.#failure(failure.step, undefined, true, failure.message);
-    events.next({ type: 'undone', secretName, rotationId, at: clock.now(), versionId: pending.versionId });
+    events.next({ type: 'undone', secretName, rotationId, at, versionId: pending.versionId });
     throw failed;
   }
 
-  /** The state after this rotation was given up. */
-  #failed(state: RotationState, failure: { step: string; message: string }): RotationState | undefined {
+  #isRehearsal({ reason }: ActiveRotation): boolean {
+    return reason === 'rehearsal';
+  }
+
+  /** The state after a rehearsal that went through. */
+  #rehearsed(state: RotationState): RotationState | undefined {
     const { active, ...rest } = state;
     if (active?.rotationId !== this.rotationId) return undefined;
-    const { rotationId, startedAt } = active;
-    const lastRotation = {
-      rotationId,
-      startedAt,
-      endedAt: this.context.clock.now(),
-      outcome: 'failed' as const,
-      failure,
-    };
-    return { ...rest, failures: state.failures + 1, lastRotation };
+    const { rotationId, reason, startedAt } = active;
+    const endedAt = this.context.clock.now();
+    return { ...rest, lastRehearsal: { rotationId, reason, startedAt, endedAt, outcome: 'rehearsed' } };
+  }
+
+  /** The state after this rotation was given up. */
+  #failed(state: RotationState, failure: StepFailure): RotationState | undefined {
+    const { active, ...rest } = state;
+    if (active?.rotationId !== this.rotationId) return undefined;
+    const { rotationId, reason, startedAt } = active;
+    const endedAt = this.context.clock.now();
+    const summary = { rotationId, reason, startedAt, endedAt, outcome: 'failed' as const, failure };
+    if (this.#isRehearsal(active)) return { ...rest, lastRehearsal: summary };
+    return { ...rest, failures: state.failures + 1, lastRotation: summary };
   }
 
   #failure(
@@ -198,7 +246,7 @@ export class RotationRun {
   }
 
   async #advance(change: Partial<ActiveRotation>): Promise<ActiveRotation> {
-    const state = await this.context.journal.change(this.secretName, (before) =>
+    const state = await this.tenure.change((before) =>
       before.active?.rotationId === this.rotationId
         ? { ...before, active: { ...before.active, ...change } }
         : undefined,
@@ -228,15 +276,14 @@ export class RotationRun {
   }
 
   #stepContext(active: ActiveRotation, current: SecretVersion | undefined): RotationContext {
-    const { signal, clock } = this.context;
     return {
       secretName: this.secretName,
       rotationId: this.rotationId,
       current,
-      signal,
-      clock,
+      signal: this.tenure.signal,
+      clock: this.context.clock,
       notes: active.notes,
-      assertHolder: () => undefined,
+      assertHolder: () => this.tenure.assertHolder(),
     };
   }
 
@@ -255,8 +302,9 @@ export class RotationRun {
     this.context.events.next({ type: 'step', secretName, rotationId, at: this.context.clock.now(), step, versionId });
   }
 
-  /** A step that throws while the application shuts down has not failed: it is done again after the next start. */
+  /** A step that throws while the application shuts down, or when the lease was lost, has not failed: it is done again, here or elsewhere. */
   #throwWhenStopping(): void {
     if (this.context.signal.aborted) throw new RotationStoppedError(this.secretName);
+    this.tenure.assertHolder();
   }
 }

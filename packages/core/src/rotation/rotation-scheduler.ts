@@ -1,7 +1,11 @@
 import type { Cancel, Clock } from '../foundation/clock.js';
-import { nextRotationAt } from '../versions/rotation-policy.js';
+import type { Randomness } from '../foundation/randomness.js';
+import { isSuspended, nextRotationAt, type RotationPolicy } from '../versions/rotation-policy.js';
+import type { SecretRecord } from '../versions/secret-record.js';
 import type { VersionStore } from '../versions/version-store.js';
+import { DueTimes } from './due-times.js';
 import type { RotationEngine } from './rotation-engine.js';
+import type { RotationState } from './rotation-state.js';
 
 /** Where the scheduler sets its timers; `@nestjs/schedule`'s registry serves as one, so that they can be seen there. */
 export interface ScheduleTimers {
@@ -9,75 +13,175 @@ export interface ScheduleTimers {
   set(name: string, delayMs: number, task: () => void): Cancel;
 }
 
+export interface RotationSchedulerParts {
+  readonly engine: RotationEngine;
+  readonly versions: VersionStore;
+  readonly clock: Clock;
+  readonly randomness: Randomness;
+  readonly timers: ScheduleTimers;
+  /** Told when a secret has failed so often that its schedule stands still. */
+  readonly onSuspended: (secretName: string, failures: number) => void;
+}
+
+const TIMER = 'nestjs-secrets:rotations';
 // Clocks may be set and machines may sleep, so a far-off rotation is looked at again at least this often.
 const LONGEST_WAIT_MS = 3_600_000;
 const RETRY_AFTER_MS = 5_000;
+/** When another instance has the secret, its own schedule goes on there; this is how long until a look whether it still does. */
+const ELSEWHERE_MS = 5_000;
+/** Reads under way at one time while many secrets are planned. */
+const PLANNED_AT_ONCE = 16;
 
 /**
- * Starts rotations when they are due. Times are computed from the policy and the start of the last rotation, both in the store, so a
- * restart loses nothing: what was missed meanwhile is caught up by one rotation.
+ * Starts rotations when they are due. Times are computed from the policy and the rotations so far, both in the store, so a restart loses nothing:
+ * what was missed meanwhile is caught up by one rotation. Every instance has the same times; the engine sees to it that one of them acts.
+ *
+ * One timer serves all secrets, however many.
  */
 export class RotationScheduler {
-  readonly #timers = new Map<string, Cancel>();
+  readonly #due = new DueTimes();
+  readonly #suspended = new Set<string>();
+  readonly #planning = new Map<string, Promise<void>>();
+  readonly #again = new Set<string>();
+  #timer: { readonly at: number; readonly cancel: Cancel } | undefined;
   #unwatch: (() => void) | undefined;
   #stopped = false;
 
-  constructor(
-    private readonly engine: RotationEngine,
-    private readonly versions: VersionStore,
-    private readonly clock: Clock,
-    private readonly timers: ScheduleTimers,
-  ) {}
+  constructor(private readonly parts: RotationSchedulerParts) {}
 
   /** Takes every scheduled secret of the store on, and follows changes of their policies. */
   async start(): Promise<void> {
-    this.#unwatch = this.versions.watch((name) => {
-      if (name !== undefined) this.#plan(name);
+    this.#unwatch = this.parts.versions.watch((name) => {
+      if (name !== undefined) void this.#plan(name);
     });
-    for (const name of await this.versions.scheduled()) this.#plan(name);
+    const names = await this.parts.versions.scheduled();
+    const take = async (): Promise<void> => {
+      for (let name = names.pop(); name !== undefined; name = names.pop()) await this.#plan(name);
+    };
+    await Promise.all(Array.from({ length: PLANNED_AT_ONCE }, take));
   }
 
   stop(): void {
     this.#stopped = true;
     this.#unwatch?.();
-    for (const cancel of this.#timers.values()) cancel();
-    this.#timers.clear();
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#due.clear();
   }
 
-  /** When the secret rotates next by schedule; undefined when it does not. */
+  /** When the secret rotates next by schedule; undefined when it does not, as when it is paused or has failed too often. */
   async nextRunAt(secretName: string): Promise<number | undefined> {
-    const [record, state] = [await this.versions.get(secretName), await this.engine.status(secretName)];
-    if (record.rotation === undefined) return undefined;
-    return nextRotationAt(record.rotation, state.lastRotation?.startedAt ?? record.createdAt);
+    const { versions, engine } = this.parts;
+    return dueAt(await versions.get(secretName), await engine.status(secretName));
   }
 
-  #plan(name: string): void {
+  /** Plans a secret anew: once at a time, and again when that was asked for meanwhile. */
+  #plan(name: string): Promise<void> {
+    const planning = this.#planning.get(name);
+    if (planning !== undefined) {
+      this.#again.add(name);
+      return planning;
+    }
+    const planned = this.#planOnce(name).finally(() => {
+      this.#planning.delete(name);
+      if (this.#again.delete(name)) void this.#plan(name);
+    });
+    this.#planning.set(name, planned);
+    return planned;
+  }
+
+  async #planOnce(name: string): Promise<void> {
     if (this.#stopped) return;
-    this.nextRunAt(name)
-      .then((at) => this.#arm(name, at))
-      .catch(() => this.#arm(name, this.clock.now() + RETRY_AFTER_MS));
+    const { versions, engine, clock, onSuspended } = this.parts;
+    try {
+      const found = await versions.find(name);
+      const policy = found?.record.rotation;
+      if (found === undefined || policy?.schedule === undefined) {
+        this.#set(name, undefined);
+        return;
+      }
+      const state = await engine.status(name);
+      this.#set(name, dueAt(found.record, state));
+      if (!isStandingStill(policy, state)) this.#suspended.delete(name);
+      else if (!this.#suspended.has(name)) {
+        this.#suspended.add(name);
+        onSuspended(name, state.failures);
+      }
+    } catch {
+      this.#set(name, clock.now() + this.#jittered(RETRY_AFTER_MS));
+    }
   }
 
-  #arm(name: string, at: number | undefined): void {
-    this.#timers.get(name)?.();
-    this.#timers.delete(name);
-    if (this.#stopped || at === undefined) return;
-    const delay = Math.max(0, at - this.clock.now());
-    const task = (): void => {
-      this.#timers.delete(name);
-      if (delay > LONGEST_WAIT_MS) this.#plan(name);
-      else this.#rotate(name);
-    };
-    this.#timers.set(name, this.timers.set(`nestjs-secrets:${name}`, Math.min(delay, LONGEST_WAIT_MS), task));
+  #set(name: string, at: number | undefined): void {
+    if (this.#stopped) return;
+    this.#due.set(name, at);
+    this.#arm();
   }
 
-  #rotate(name: string): void {
-    this.nextRunAt(name)
-      .then(async (at) => {
-        if (at !== undefined && at <= this.clock.now()) await this.engine.rotate(name, 'schedule');
-        this.#plan(name);
-      })
+  #arm(): void {
+    const at = this.#due.earliest();
+    if (this.#stopped || at === this.#timer?.at) return;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (at === undefined) return;
+    const delay = Math.min(LONGEST_WAIT_MS, Math.max(0, at - this.parts.clock.now()));
+    this.#timer = { at, cancel: this.parts.timers.set(TIMER, delay, () => this.#run()) };
+  }
+
+  #run(): void {
+    this.#timer = undefined;
+    const now = this.parts.clock.now();
+    for (let name = this.#due.take(now); name !== undefined; name = this.#due.take(now)) void this.#rotate(name);
+    this.#arm();
+  }
+
+  async #rotate(name: string): Promise<void> {
+    const { engine, versions, clock } = this.parts;
+    try {
+      const state = await engine.status(name);
+      const at = dueAt(await versions.get(name), state);
+      if (at !== undefined && at <= clock.now()) {
+        const result = await engine.rotate(name, { reason: 'schedule', after: state.lastRotation?.rotationId });
+        if (result === undefined) {
+          this.#set(name, clock.now() + this.#jittered(ELSEWHERE_MS));
+          return;
+        }
+      }
+    } catch {
       // What went wrong has been told as an event; the next run is planned from the failed one, or soon when not even that is known.
-      .catch(() => this.#arm(name, this.clock.now() + RETRY_AFTER_MS));
+      if (!(await this.#hasFailed(name))) {
+        this.#set(name, clock.now() + this.#jittered(RETRY_AFTER_MS));
+        return;
+      }
+    }
+    await this.#plan(name);
   }
+
+  /** Whether the journal knows of the failure, so that the next run can be planned from it. */
+  async #hasFailed(name: string): Promise<boolean> {
+    try {
+      const state = await this.parts.engine.status(name);
+      return state.active === undefined && state.failures > 0;
+    } catch {
+      return false;
+    }
+  }
+
+  #jittered(delayMs: number): number {
+    return delayMs / 2 + this.parts.randomness.below(delayMs);
+  }
+}
+
+function dueAt(record: SecretRecord, { lastRotation, failures }: RotationState): number | undefined {
+  if (record.rotation === undefined) return undefined;
+  return nextRotationAt(record.name, record.rotation, {
+    createdAt: record.createdAt,
+    lastStartedAt: lastRotation?.startedAt,
+    lastEndedAt: lastRotation?.endedAt,
+    failures,
+  });
+}
+
+function isStandingStill(policy: RotationPolicy, { failures }: RotationState): boolean {
+  return policy.enabled !== false && isSuspended(policy, failures);
 }

@@ -13,8 +13,18 @@ export interface ActiveRotation {
   /** The version made in `create`, once it is stored. */
   readonly versionId?: string;
   readonly notes: RotationNotes;
-  /** Why it is being undone. */
-  readonly failure?: { readonly step: string; readonly message: string };
+  /** Why it is being undone, or put back. */
+  readonly failure?: StepFailure;
+  /** Of an emergency: when what this rotation replaces is retired at the latest. */
+  readonly deadline?: number;
+  /** Of a rollback: the version that failed. `versionId` is the one that is put back. */
+  readonly failedVersionId?: string;
+}
+
+export interface StepFailure {
+  readonly step: string;
+  /** Redacted. */
+  readonly message: string;
 }
 
 /** A version that was replaced and must still be retired. */
@@ -29,6 +39,21 @@ export interface RetireObligation {
   readonly step: 'settle' | 'retire';
   readonly since: number;
   readonly notes: RotationNotes;
+  /** It is not retired before this time, so that what consumers report can still put it back. */
+  readonly notBefore?: number;
+  /** From this time on it is retired whoever still holds it. */
+  readonly deadline?: number;
+  /** Who had moved on when it was found to be held by nobody else, and who was cut off. */
+  readonly settled?: SettleReport;
+}
+
+/** How consumers let go of a version. */
+export interface SettleReport {
+  readonly at: number;
+  /** The ids of the instances that had acknowledged the new version. */
+  readonly acknowledged: readonly string[];
+  /** Who still used the old version at the deadline of an emergency. */
+  readonly cutOff: readonly string[];
 }
 
 /** How the latest rotation went. */
@@ -36,16 +61,29 @@ export interface RotationSummary {
   readonly rotationId: string;
   readonly startedAt: number;
   readonly endedAt: number;
-  readonly outcome: 'promoted' | 'failed';
+  readonly outcome: 'promoted' | 'failed' | 'rolled-back' | 'rehearsed';
+  readonly reason?: RotationReason;
+  /** What became current. */
   readonly versionId?: string;
-  /** The step that failed and the redacted message. */
-  readonly failure?: { readonly step: string; readonly message: string };
+  readonly previousVersionId?: string;
+  readonly failure?: StepFailure;
 }
 
 export interface RetiredSummary {
   readonly versionId: string;
   readonly at: number;
   readonly report?: RetireReport;
+  readonly settled?: SettleReport;
+}
+
+/** The right to rotate one secret: who has it, and the number that every commit in its name carries. */
+export interface RotationLease {
+  /** An instance. The lease is good as long as that one lives. */
+  readonly holder: string;
+  /** Fencing token: grows with each lease of this secret. */
+  readonly token: number;
+  /** The instance that would like to have it; the holder lets go between two pieces of work. */
+  readonly wantedBy?: string;
 }
 
 /** All the engine keeps about one secret: one record, changed by compare-and-set only. */
@@ -53,10 +91,19 @@ export interface RotationState {
   readonly format: 1;
   readonly active?: ActiveRotation;
   readonly obligations: readonly RetireObligation[];
+  readonly lease?: RotationLease;
+  /** The token of the latest lease. */
+  readonly fence?: number;
   readonly lastRotation?: RotationSummary;
   readonly lastRetired?: RetiredSummary;
+  readonly lastRehearsal?: RotationSummary;
   /** Failed rotations since the last that went through. */
   readonly failures: number;
+}
+
+/** Whether anything is under way. */
+export function isUnfinished(state: RotationState): boolean {
+  return state.active !== undefined || state.obligations.length > 0;
 }
 
 export const NO_ROTATION: RotationState = { format: 1, obligations: [], failures: 0 };

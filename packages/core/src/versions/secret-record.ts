@@ -108,6 +108,15 @@ export function setVersionState(record: SecretRecord, versionId: string, state: 
   };
 }
 
+/** The record without a version that nothing points at any more. */
+export function removeVersion(record: SecretRecord, versionId: string): SecretRecord {
+  return {
+    ...record,
+    versions: record.versions.filter(({ id }) => id !== versionId),
+    stages: record.stages.filter(([, id]) => id !== versionId),
+  };
+}
+
 /** Points `stage` at a version, or nowhere. */
 export function setStage(record: SecretRecord, stage: string, versionId: string | undefined): SecretRecord {
   const others = record.stages.filter(([label]) => label !== stage);

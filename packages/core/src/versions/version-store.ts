@@ -133,7 +133,7 @@ export class VersionStore {
         writes: [
           { key, value: Buffer.from(JSON.stringify(record)) },
           ...scheduleWrites(found?.record, record),
-          ...removed.map((id) => ({ key: valueKey(name, id), value: null })),
+          ...removed.map((id) => versionRemoval(name, id)),
           ...(wanted.writes ?? []),
         ],
       });
@@ -184,13 +184,13 @@ export class VersionStore {
 
   /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */
   watch(onHint: (name: string | undefined) => void): () => void {
-    return this.store.watch((hint: StoreHint) => {
-      if (hint.keys === undefined) {
-        onHint(undefined);
-        return;
-      }
-      for (const key of hint.keys) if (key.startsWith(RECORD_PREFIX)) onHint(key.slice(RECORD_PREFIX.length));
-    });
+    return this.store.watch(
+      ({ keys }: StoreHint) => {
+        if (keys === undefined) onHint(undefined);
+        for (const key of keys ?? []) if (key.startsWith(RECORD_PREFIX)) onHint(key.slice(RECORD_PREFIX.length));
+      },
+      [RECORD_PREFIX],
+    );
   }
 
   async #initialise(storeId: string, now: number): Promise<{ value: Uint8Array }> {
@@ -217,6 +217,11 @@ function scheduleWrites(before: SecretRecord | undefined, after: SecretRecord): 
   const scheduled = after.rotation?.schedule !== undefined;
   if (scheduled === (before?.rotation?.schedule !== undefined)) return [];
   return [{ key: SCHEDULED_PREFIX + after.name, value: scheduled ? Buffer.alloc(0) : null }];
+}
+
+/** The write that destroys the value of a version. */
+export function versionRemoval(name: string, versionId: string): StoreWrite {
+  return { key: valueKey(name, versionId), value: null };
 }
 
 function valueKey(name: string, versionId: string): string {

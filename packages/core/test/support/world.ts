@@ -114,7 +114,11 @@ export async function startWorld(options: SecretsModuleOptions & { clock?: Simul
   const store = options.store ?? memoryStore();
   const keys: KeyProvider = options.keys ?? ephemeralKeys();
   const timers = { set: (_name: string, delayMs: number, task: () => void) => clock.after(delayMs, task) };
-  const runtime = await SecretsRuntime.start({ refreshIntervalMs: 0, ...options, store, keys, clock }, timers);
+  const runtime = await SecretsRuntime.start(
+    // Heartbeats far apart, so that hours go by quickly.
+    { refreshIntervalMs: 0, instance: { leaseMs: 3_600_000 }, ...options, store, keys, clock },
+    timers,
+  );
   if (runtime.own === undefined) throw new Error('no manager');
   const { manager, engine, scheduler } = runtime.own;
   const events: RotationEvent[] = [];
