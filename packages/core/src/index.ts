@@ -34,7 +34,6 @@ export * from './module/secret-tokens.js';
 export * from './module/secrets-health.js';
 export * from './module/secrets-options.js';
 export * from './module/secrets.module.js';
-export { SecretsRuntime } from './module/secrets-runtime.js';
 export * from './rotation/rotation-events.js';
 export * from './rotation/rotation-result.js';
 export * from './rotation/rotation-state.js';
