@@ -14,16 +14,12 @@ interface Event {
  */
 export class EventQueue {
   readonly #heap: Event[] = [];
-  #now: number;
+  #now = 0;
   #order = 0;
   #events = 0;
   #fingerprint = 0x811c9dc5;
 
-  constructor(start: number) {
-    this.#now = start;
-  }
-
-  /** Milliseconds since the epoch, fractions included, on the clock of the world, which no process can see. */
+  /** Milliseconds since the world began, on its own clock, which no process can see. */
   get now(): number {
     return this.#now;
   }

@@ -9,6 +9,9 @@ export interface ClockFault {
   readonly rate: number;
 }
 
+/** When worlds begin. */
+const EPOCH = Date.UTC(2030, 0, 1);
+
 /**
  * One operating system process. Everything that reaches it from outside (a timer, an answer, a hint) comes through `deliver`: after `kill`
  * nothing does, and while it is stopped (SIGSTOP) all of it is kept back, to come at once when it goes on.
@@ -27,7 +30,7 @@ export class SimulatedProcess {
   ) {
     this.#startedAt = queue.now;
     this.clock = {
-      now: () => Math.floor(this.#startedAt + fault.skewMs + this.#uptime()),
+      now: () => Math.floor(EPOCH + this.#startedAt + fault.skewMs + this.#uptime()),
       monotonic: () => this.#uptime(),
       after: (delayMs, task) => this.#after(delayMs, task),
     };

@@ -31,7 +31,6 @@ export interface WorldResult {
   readonly fingerprint: number;
 }
 
-const START = Date.UTC(2030, 0, 1);
 /** How long everything may take to come to rest once nothing fails any more. Pauses between tries grow to a minute. */
 const REST_LIMIT_MS = 600_000;
 /** Some fifty times what a world takes: more is a loop that never waits. */
@@ -43,7 +42,7 @@ export async function runWorld(seed: number, options: WorldOptions = {}): Promis
 }
 
 class World implements RotatorWorld {
-  readonly queue = new EventQueue(START);
+  readonly queue = new EventQueue();
   readonly random: SeededRandom;
   readonly scenario: Scenario;
   readonly invariants: Invariants;
@@ -126,7 +125,7 @@ class World implements RotatorWorld {
 
   trace(process: SimulatedProcess | undefined, what: string): void {
     this.options.onTrace?.(
-      `${String(this.queue.events).padStart(6)} ${(this.queue.now - START).toFixed(1).padStart(10)} ms  ${process?.name ?? 'world'}: ${what}`,
+      `${String(this.queue.events).padStart(6)} ${this.queue.now.toFixed(1).padStart(10)} ms  ${process?.name ?? 'world'}: ${what}`,
     );
   }
 
@@ -259,7 +258,7 @@ class World implements RotatorWorld {
     const promoted = this.invariants.mirror.current(SECRET_NAME);
     this.invariants.committed(commit, process);
     this.options.onTrace?.(
-      `${String(this.queue.events).padStart(6)} ${(this.queue.now - START).toFixed(1).padStart(10)} ms  ${process.name}: commits ${describeCommit(commit)}`,
+      `${String(this.queue.events).padStart(6)} ${this.queue.now.toFixed(1).padStart(10)} ms  ${process.name}: commits ${describeCommit(commit)}`,
     );
     if (commit.writes.some(({ key }) => key.startsWith('rotation/'))) this.#disturb(process);
     const current = this.invariants.mirror.current(SECRET_NAME);
