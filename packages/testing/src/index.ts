@@ -3,3 +3,4 @@ export * from './store-driver-conformance.js';
 export * from './fixed-secret-source.js';
 export * from './secrets-testing.module.js';
 export * from './simulated-clock.js';
+export * from './simulation/index.js';

@@ -171,10 +171,16 @@ export class Instance {
 
   #confirmed(sentAt: number): void {
     this.#confirmedAt = sentAt;
+    this.#awaitLapse();
+  }
+
+  #awaitLapse(): void {
     this.#lapse?.();
-    const left = this.leaseMs - (this.parts.clock.monotonic() - sentAt);
-    this.#lapse = this.parts.clock.after(left, () => {
-      if (!this.isLive()) this.#lapsed();
+    const left = this.leaseMs - (this.parts.clock.monotonic() - this.#confirmedAt);
+    // Timers may come a little early, so the clock decides.
+    this.#lapse = this.parts.clock.after(Math.max(1, left), () => {
+      if (this.isLive()) this.#awaitLapse();
+      else this.#lapsed();
     });
   }
 

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Observable, Subject } from 'rxjs';
 import { pause } from '../foundation/clock.js';
 import { isSecretsError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
@@ -46,6 +47,8 @@ export class RotationEngine {
   readonly #retrying = new Map<string, Promise<void>>();
 
   constructor(parts: EngineParts) {
+    // Everything that waits listens, so with many secrets many do.
+    setMaxListeners(0, this.#stopping.signal);
     const events = new Subject<RotationEvent>();
     this.events$ = events.asObservable();
     const tenures = new Tenures(parts.journal, parts.instance, parts.instances);

@@ -84,7 +84,7 @@ export class RotationJournal {
     throw new StoreContentionError(secretName);
   }
 
-  /** Changes what is nobody's step: `edit` returns undefined to leave the journal as it is. */
+  /** Changes what is nobody's step: `edit` returns undefined, or what it was given, to leave the journal as it is. */
   async annotate(
     secretName: string,
     edit: (state: RotationState) => RotationState | undefined,
@@ -92,7 +92,8 @@ export class RotationJournal {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const { state, revision } = await this.#load(secretName);
       const next = edit(state);
-      if (next === undefined) return state;
+      // A commit that changes nothing would send a hint all the same, and whoever follows hints would ask again.
+      if (next === undefined || next === state) return state;
       const committed = await this.store.commit({
         conditions: [{ key: JOURNAL_PREFIX + secretName, revision }],
         writes: [journalWrite(secretName, next), ...indexWrites(secretName, state, next)],

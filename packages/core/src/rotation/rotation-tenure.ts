@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Instance } from '../fleet/instance.js';
 import type { InstanceWatch } from '../fleet/instance-watch.js';
 import { isSecretsError, RotationInterruptedError } from '../foundation/errors.js';
@@ -19,7 +20,10 @@ export class Tenure {
     private readonly journal: RotationJournal,
     private readonly instance: Instance,
     private readonly forget: (tenure: Tenure) => void,
-  ) {}
+  ) {
+    // One for each obligation that waits.
+    setMaxListeners(0, this.#over.signal);
+  }
 
   /** Whether this process let go of the lease by itself, since nothing was left to be done under it: it can have it again. */
   get isReleased(): boolean {
@@ -33,7 +37,9 @@ export class Tenure {
 
   /** @throws RotationInterruptedError when somebody else may be rotating this secret by now */
   assertHolder(): void {
-    if (this.#over.signal.aborted || !this.instance.isLive()) throw new RotationInterruptedError(this.secretName);
+    // Over for good: what is unfinished is taken up again under another token, here or elsewhere, once the lease holds.
+    if (!this.instance.isLive()) this.end();
+    if (this.#over.signal.aborted) throw new RotationInterruptedError(this.secretName);
   }
 
   /** See `RotationJournal.change`. */

@@ -1,0 +1,212 @@
+import {
+  type DatabaseCredentials,
+  type Secret,
+  type SecretAttachment,
+  secretLink,
+  type SecretLink,
+  type SecretVersion,
+} from '@nestjs-secrets/core';
+import type { SimulatedProcess } from './simulated-process.js';
+import { type Session, type SimulatedTarget, TargetError } from './simulated-target.js';
+
+/** What a caller of the pool was told. `blind`: refused while the secret's source could not name the other candidates either. */
+export type PoolFailure = 'refused' | 'blind' | 'denied' | 'killed' | 'unreachable' | 'unavailable';
+
+export interface PoolModelOptions {
+  readonly size: number;
+  /** False for the mutation check: a refusal goes to the caller at once. */
+  readonly triesCandidates: boolean;
+  /** Between two statements of one piece of work. */
+  readonly thinkMs: () => number;
+  readonly onFailure: (failure: PoolFailure, versionId: string, session: Session | undefined) => void;
+}
+
+interface Connection {
+  readonly versionId: string;
+  session: Session | undefined;
+  state: 'opening' | 'idle' | 'busy' | 'closed';
+}
+
+/** How often all candidates are tried before a caller hears of the refusals. */
+const ROUNDS = 3;
+
+type Version = SecretVersion<DatabaseCredentials>;
+
+/** A connection pool as the live pools are, on the real `SecretLink`, over the simulated target. */
+export class PoolModel {
+  readonly #link: SecretLink<DatabaseCredentials>;
+  readonly #attachment: SecretAttachment;
+  readonly #connections = new Set<Connection>();
+  readonly #waiters: (() => void)[] = [];
+  /** Candidates that somebody is trying one after the other. */
+  readonly #kept = new Set<readonly Version[]>();
+
+  constructor(
+    private readonly process: SimulatedProcess,
+    private readonly secret: Secret<DatabaseCredentials>,
+    private readonly target: SimulatedTarget,
+    private readonly options: PoolModelOptions,
+  ) {
+    this.#link = secretLink(secret);
+    this.#attachment = this.#link.attach({ label: 'pool', holds: () => this.versionIds() });
+    secret.changes$.subscribe(() => {
+      this.#drain();
+      this.#attachment.update();
+    });
+  }
+
+  /** The versions with connections, also those still being opened, and those about to be tried. */
+  versionIds(): Set<string> {
+    const held = new Set([...this.#connections].map(({ versionId }) => versionId));
+    for (const candidates of this.#kept) for (const { versionId } of candidates) held.add(versionId);
+    return held;
+  }
+
+  /** One piece of work: takes a connection, runs statements on it, gives it back. Never rejects. */
+  async work(statements: number): Promise<void> {
+    const connection = await this.#acquire().catch((error: unknown) => {
+      if (!(error instanceof TargetError)) this.options.onFailure('unavailable', this.secret.versionId, undefined);
+      return undefined;
+    });
+    if (connection === undefined) return;
+    const { session, versionId } = connection;
+    try {
+      for (let count = 0; session !== undefined && count < statements; count += 1) {
+        await this.target.query(session);
+        if (count + 1 < statements) await this.#think();
+      }
+      this.#release(connection, false);
+    } catch (error) {
+      this.#release(connection, true);
+      const code = error instanceof TargetError ? error.code : 'unavailable';
+      if (code === 'denied') this.#link.report({ versionId, kind: 'permission', code: '42501', consumer: 'pool' });
+      this.options.onFailure(code, versionId, session);
+    }
+  }
+
+  async #acquire(): Promise<Connection> {
+    for (;;) {
+      const paused = this.#link.afterPause();
+      if (paused !== undefined) {
+        await paused;
+        // What was opened before the pause may be dying: only what the secret now says counts.
+        this.#drain();
+        continue;
+      }
+      const current = this.secret.versionId;
+      const idle = [...this.#connections].filter(({ state }) => state === 'idle');
+      const found = idle.find(({ versionId }) => versionId === current) ?? idle[0];
+      if (found !== undefined) {
+        found.state = 'busy';
+        return found;
+      }
+      if (this.#connections.size < this.options.size) {
+        const opened = await this.#openAny();
+        if (this.#link.afterPause() === undefined && opened.state === 'busy') return opened;
+        this.#release(opened, false);
+      } else await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    }
+  }
+
+  /** Opens a connection with the current version or, when that is refused, with each candidate in turn. */
+  async #openAny(): Promise<Connection> {
+    const { name, versionId, value } = this.secret;
+    let refused = await this.#tryEach([{ name, versionId, value }], new Set());
+    if ('state' in refused) return refused;
+    if (!this.options.triesCandidates) return this.#giveUp('refused', refused);
+    // When all are refused, the refusals may contradict each other: a change was undone between two of them, say.
+    for (let round = 0; round < ROUNDS; round += 1) {
+      // Good for this turn only, unless they stand in `holds()`.
+      const candidates = await this.#link.candidates().catch(() => undefined);
+      if (candidates === undefined) return this.#giveUp('blind', refused);
+      this.#kept.add(candidates);
+      this.#attachment.update();
+      try {
+        refused = await this.#tryEach(candidates, round === 0 ? refused : new Set());
+      } finally {
+        this.#kept.delete(candidates);
+        this.#attachment.update();
+      }
+      if ('state' in refused) return refused;
+    }
+    return this.#giveUp('refused', refused);
+  }
+
+  /** The first connection that opens, or else all versions that were refused. Rejects for any other failure. */
+  async #tryEach(candidates: readonly Version[], refused: ReadonlySet<string>): Promise<Connection | Set<string>> {
+    const tried = new Set(refused);
+    for (const candidate of candidates) {
+      if (tried.has(candidate.versionId)) continue;
+      tried.add(candidate.versionId);
+      try {
+        return await this.#open(candidate);
+      } catch (error) {
+        const code = error instanceof TargetError ? error.code : 'unavailable';
+        if (code !== 'refused') {
+          this.options.onFailure(code, candidate.versionId, undefined);
+          throw error;
+        }
+        const { versionId } = candidate;
+        this.#link.report({ versionId, kind: 'authentication', code: '28P01', consumer: 'pool' });
+      }
+    }
+    return tried;
+  }
+
+  #giveUp(failure: PoolFailure, refused: ReadonlySet<string>): never {
+    this.options.onFailure(failure, [...refused].join(), undefined);
+    throw new TargetError('refused');
+  }
+
+  async #open({ versionId, value }: Version): Promise<Connection> {
+    const connection: Connection = { versionId, session: undefined, state: 'opening' };
+    this.#connections.add(connection);
+    this.#attachment.update();
+    try {
+      const session = await this.target.logIn(this.process, value);
+      connection.session = session;
+      connection.state = 'busy';
+      session.onKilled = () => this.#killed(connection);
+      if (!session.isOpen) this.#killed(connection);
+      return connection;
+    } catch (error) {
+      this.#remove(connection);
+      throw error;
+    }
+  }
+
+  #release(connection: Connection, isBroken: boolean): void {
+    if (connection.state === 'closed') return;
+    connection.state = 'idle';
+    if (isBroken || connection.versionId !== this.secret.versionId) this.#close(connection);
+    this.#waiters.shift()?.();
+  }
+
+  /** Ends idle connections of other versions. */
+  #drain(): void {
+    for (const connection of this.#connections)
+      if (connection.state === 'idle' && connection.versionId !== this.secret.versionId) this.#close(connection);
+    for (const wake of this.#waiters.splice(0)) wake();
+  }
+
+  #close(connection: Connection): void {
+    if (connection.session !== undefined) this.target.close(connection.session);
+    this.#remove(connection);
+  }
+
+  /** The server ended it: noticed while idle, or by the statement that fails. */
+  #killed(connection: Connection): void {
+    if (connection.state === 'idle') this.#remove(connection);
+  }
+
+  #remove(connection: Connection): void {
+    connection.state = 'closed';
+    this.#connections.delete(connection);
+    this.#attachment.update();
+    this.#waiters.shift()?.();
+  }
+
+  #think(): Promise<void> {
+    return new Promise((resolve) => void this.process.clock.after(this.options.thinkMs(), resolve));
+  }
+}
