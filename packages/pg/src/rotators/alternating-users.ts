@@ -11,6 +11,7 @@ import type {
 import { proveUsable } from './new-credential.js';
 import { disableRole, proveDead, sessionsOf } from './old-credential.js';
 import { PostgresTargetError, RoleMismatchError, RotatorOptionsError } from './postgres-target-errors.js';
+import type { StepContext } from './postgres-target.js';
 import { glanceAtRole, readRoleProfiles, type RoleProfile } from './role-profile.js';
 import {
   adminCredentials,
@@ -50,9 +51,6 @@ export interface PostgresAlternatingUsersOptions extends PostgresRotatorOptions 
 export interface PostgresRotator extends SecretRotator<DatabaseCredentials> {
   readonly name: string;
 }
-
-// A catalog change never waits longer than this behind the application's own locks; everybody else would queue up behind it.
-const LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'";
 
 /**
  * `postgres/alternating-users`: a ring of roles takes turns, so that old and new credentials are both valid until the old one is retired, and
@@ -124,12 +122,12 @@ class AlternatingUsers implements PostgresRotator {
       scramVerifier(password),
       adminCredentials(this.name, this.options.admin),
     ]);
-    await this.setup.primary.session(admin, `preparing role ${username}`, context.signal, async (session) => {
+    await this.setup.primary.session(admin, `preparing role ${username}`, context, async (session) => {
       const roles = [username, ...(currentRole === undefined ? [] : [currentRole])];
       let profiles = await readRoleProfiles(session, {
         roles,
         ownerRole: this.ownerRole,
-        before: ['BEGIN', LOCK_TIMEOUT],
+        begin: true,
       });
       const current = currentRole === undefined ? undefined : profiles.of(currentRole);
       this.checkSuitable(current);
@@ -146,7 +144,7 @@ class AlternatingUsers implements PostgresRotator {
         profiles = await readRoleProfiles(session, {
           roles,
           ownerRole: this.ownerRole,
-          before: [...statements, ...handOvers],
+          after: [...statements, ...handOvers],
         });
         statements = [];
       }
@@ -161,11 +159,12 @@ class AlternatingUsers implements PostgresRotator {
         ...(current === undefined ? equipOwnerStatements(profiles, this.ownerRole) : []),
       );
       if (this.options.prepare !== undefined && context.current === undefined) {
-        await session.run([...statements, 'RESET search_path']);
+        await session.change([...statements, 'RESET search_path']);
+        context.assertHolder();
         await this.options.prepare(session.client, this.ownerRole);
         statements = [];
       }
-      await session.run([...statements, 'COMMIT']);
+      await session.change([...statements, 'COMMIT']);
     });
   }
 
@@ -186,30 +185,37 @@ class AlternatingUsers implements PostgresRotator {
 
   async retire(context: RetireContext<DatabaseCredentials>): Promise<RetireReport> {
     this.currentBeside(context, context.retiring.value.username);
-    return this.putToRest(context.retiring.value, context.signal);
+    return this.putToRest(context.retiring.value, context);
   }
 
   async undo(context: PendingContext<DatabaseCredentials>): Promise<void> {
     this.currentBeside(context, context.pending.value.username);
-    await this.putToRest(context.pending.value, context.signal);
+    await this.putToRest(context.pending.value, context);
   }
 
-  private async putToRest(credentials: DatabaseCredentials, signal: AbortSignal): Promise<RetireReport> {
+  private async putToRest(credentials: DatabaseCredentials, context: StepContext): Promise<RetireReport> {
     const { username } = credentials;
     const admin = await adminCredentials(this.name, this.options.admin);
-    return this.setup.primary.session(admin, `retiring role ${username}`, signal, async (session) => {
+    return this.setup.primary.session(admin, `retiring role ${username}`, context, async (session) => {
       const glance = await glanceAtRole(session, username);
       const profiles =
         glance === 'entangled'
           ? await readRoleProfiles(session, { roles: [username], ownerRole: this.ownerRole })
           : undefined;
       const reaching = profiles === undefined ? [] : groundworkStatements(profiles, [username], this.ownerRole);
-      const disabling = glance === 'absent' ? [] : ['BEGIN', ...reaching, disableRole(username), 'COMMIT'];
-      const report = await proveDead(this.setup.primary, session, credentials, sessionsOf(username), signal, disabling);
+      const disabling = glance === 'absent' ? [] : [...reaching, disableRole(username)];
+      const report = await proveDead(
+        this.setup.primary,
+        session,
+        credentials,
+        sessionsOf(username),
+        context,
+        disabling,
+      );
       const role = profiles?.of(username);
       if (profiles !== undefined && role !== undefined && role.ownedHere > 0) {
         // What a role from outside the ring created after `apply`; only now, since its sessions held locks on it.
-        await session.run(['BEGIN', LOCK_TIMEOUT, ...handOver(role, this.ownerRole, profiles.serverVersion), 'COMMIT']);
+        await session.change(handOver(role, this.ownerRole, profiles.serverVersion));
       }
       return report;
     });

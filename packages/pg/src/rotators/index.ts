@@ -11,4 +11,4 @@ export {
   type PostgresTargetErrorCode,
 } from './postgres-target-errors.js';
 export type { PostgresConnection } from './postgres-target.js';
-export type { PostgresAdmin, PostgresProbe, PostgresRotatorOptions } from './rotator-options.js';
+export type { PostgresAdmin, PostgresProbe, PostgresRotatorOptions, ProbedServer } from './rotator-options.js';

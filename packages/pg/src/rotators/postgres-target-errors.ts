@@ -5,6 +5,7 @@ export type PostgresTargetErrorCode =
   | 'TARGET_REFUSED'
   | 'TARGET_DENIED'
   | 'TARGET_FAILED'
+  | 'STANDBY_BEHIND'
   | 'ROLE_MISMATCH'
   | 'ROLE_UNSUITABLE'
   | 'NO_FREE_IDENTITY'
@@ -18,6 +19,7 @@ export type PostgresTargetErrorCode =
  * `TARGET_UNREACHABLE`: no answer, or none that decides anything; the step can be tried again.
  * `TARGET_REFUSED`: the log-in of the administrator, or of the credential a step relies on, was refused.
  * `TARGET_DENIED`: logged in, but without the privilege (SQLSTATE 42501). `TARGET_FAILED`: any other error of the server.
+ * `STANDBY_BEHIND`: a standby did not replay in time what makes the new credential.
  */
 export class PostgresTargetError extends SecretsError {
   /** The five characters of PostgreSQL's appendix A; undefined when no server answered. */
