@@ -3,6 +3,7 @@ export {
   type PostgresRotator,
   type PostgresAlternatingUsersOptions,
 } from './alternating-users.js';
+export { postgresLease, type PostgresLeaseOptions, type PostgresLeaseRotator } from './lease.js';
 export { postgresSingleUser, type PostgresSingleUserOptions } from './single-user.js';
 export {
   PostgresTargetError,

@@ -10,7 +10,8 @@ export type PostgresTargetErrorCode =
   | 'ROLE_UNSUITABLE'
   | 'NO_FREE_IDENTITY'
   | 'OLD_CREDENTIAL_ALIVE'
-  | 'SESSIONS_LEFT';
+  | 'SESSIONS_LEFT'
+  | 'LEASE_LOST';
 
 /**
  * What a PostgreSQL rotator throws when the server does not do what a step needs. Carries the server's SQLSTATE where there is one, and
