@@ -8,6 +8,7 @@ import type {
   RotationContext,
   SecretRotator,
 } from '@nestjs-secrets/core';
+import { AlternatingRehearsal } from './alternating-rehearsal.js';
 import { proveUsable } from './new-credential.js';
 import { disableRole, proveDead, sessionsOf } from './old-credential.js';
 import { PostgresTargetError, RoleMismatchError, RotatorOptionsError } from './postgres-target-errors.js';
@@ -100,12 +101,7 @@ class AlternatingUsers implements PostgresRotator {
   }
 
   create(context: CreateContext<DatabaseCredentials>): DatabaseCredentials {
-    // −1 for a current role from outside the ring, and for none: the search then begins at the first.
-    const start = this.ring.indexOf(context.current?.value.username ?? '');
-    const inOrder = [...this.ring.slice(start + 1), ...this.ring.slice(0, start + 1)];
-    const username = inOrder.find(
-      (role) => role !== context.current?.value.username && !context.busyIdentities.has(role),
-    );
+    const username = this.inTurn(context.current?.value.username).find((role) => !context.busyIdentities.has(role));
     if (username === undefined) {
       throw new PostgresTargetError(
         'NO_FREE_IDENTITY',
@@ -116,7 +112,37 @@ class AlternatingUsers implements PostgresRotator {
   }
 
   async apply(context: PendingContext<DatabaseCredentials>): Promise<void> {
-    const { username, password } = context.pending.value;
+    await this.teach(context, context.pending.value, 'COMMIT');
+  }
+
+  rehearsal(): SecretRotator<DatabaseCredentials> {
+    return new AlternatingRehearsal({
+      setup: this.setup,
+      admin: this.options.admin,
+      baseName: this.options.baseName,
+      ownerRole: this.ownerRole,
+      prepares: this.options.prepare !== undefined,
+      tryApply: (context, password) => {
+        const [username = ''] = this.inTurn(context.current?.value.username);
+        return this.teach(context, { username, password }, 'ROLLBACK');
+      },
+    });
+  }
+
+  /** The roles of the ring but the current one, that whose turn it is in front. */
+  private inTurn(current: string | undefined): string[] {
+    // −1 for a current role from outside the ring, and for none: the search then begins at the first.
+    const start = this.ring.indexOf(current ?? '');
+    const inOrder = [...this.ring.slice(start + 1), ...this.ring.slice(0, start + 1)];
+    return inOrder.filter((role) => role !== current);
+  }
+
+  /** Teaches the target a role, or only tries to. */
+  private async teach(
+    context: RotationContext<DatabaseCredentials>,
+    { username, password }: DatabaseCredentials,
+    end: 'COMMIT' | 'ROLLBACK',
+  ): Promise<void> {
     const currentRole = this.currentBeside(context, username);
     const [verifier, admin] = await Promise.all([
       scramVerifier(password),
@@ -164,7 +190,12 @@ class AlternatingUsers implements PostgresRotator {
         await this.options.prepare(session.client, this.ownerRole);
         statements = [];
       }
-      await session.change([...statements, 'COMMIT']);
+      if (end === 'COMMIT') {
+        await session.change([...statements, 'COMMIT']);
+      } else {
+        await session.change(statements);
+        await session.rollBack();
+      }
     });
   }
 

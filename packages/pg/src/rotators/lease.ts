@@ -98,7 +98,7 @@ class PostgresLease implements PostgresLeaseRotator {
     await this.asAdmin(`preparing role ${username}`, context, async (session) => {
       const profiles = await this.readProfiles(session, username);
       const found = await lookAtPassingRole(session, username);
-      const making = makeStatements(username, found, 'LOGIN');
+      const making = makeStatements(username, found);
       const until = await onServerClock(session, validUntil, context);
       // Repeated after a crash, it may meet a role that was renewed since.
       const latest = found?.logsIn && Number.isFinite(found.validUntil) ? Math.max(found.validUntil, until) : until;

@@ -38,11 +38,24 @@ export async function lookAtPassingRole(session: TargetSession, role: string): P
 }
 
 /** Brings a passing role into being; nothing when it is there. @throws PostgresTargetError `ROLE_UNSUITABLE` */
-export function makeStatements(role: string, found: PassingRole | undefined, login: 'LOGIN' | 'NOLOGIN'): string[] {
+export function makeStatements(role: string, found: PassingRole | undefined): string[] {
   assertOurs(role, found);
-  if (found !== undefined) return [];
-  const name = identifier(role);
-  return [`CREATE ROLE ${name} ${login}`, `COMMENT ON ROLE ${name} IS ${literal(MARK)}`];
+  return found === undefined ? [`CREATE ROLE ${identifier(role)} LOGIN`, marking(role)] : [];
+}
+
+/** Marks those of these roles that are about to be made. @throws PostgresTargetError `ROLE_UNSUITABLE` when another one is not ours. */
+export async function markStatements(session: TargetSession, roles: readonly string[]): Promise<string[]> {
+  const statements: string[] = [];
+  for (const role of roles) {
+    const found = await lookAtPassingRole(session, role);
+    assertOurs(role, found);
+    if (found === undefined) statements.push(marking(role));
+  }
+  return statements;
+}
+
+function marking(role: string): string {
+  return `COMMENT ON ROLE ${identifier(role)} IS ${literal(MARK)}`;
 }
 
 /** Gives the session the privileges of a role it administers, where it lacks them. */

@@ -28,6 +28,8 @@ export interface TargetSession {
    * @throws RotationInterruptedError, PostgresTargetError
    */
   change(statements: readonly string[], then?: readonly string[]): Promise<pg.QueryResult[]>;
+  /** Takes back the transaction that was begun. */
+  rollBack(): Promise<void>;
   /** The server's time in milliseconds since the epoch, as this process reckons it: early by no more than one round trip, never late. */
   serverNow(): Promise<number>;
 }
@@ -134,6 +136,10 @@ export class PostgresTarget {
           return run(statements);
         },
         serverNow,
+        rollBack: async () => {
+          inTransaction = false;
+          await run(['ROLLBACK']);
+        },
         change: async (statements, then = []) => {
           // Before the assertion, so that nothing is awaited between it and the statements.
           await serverNow();

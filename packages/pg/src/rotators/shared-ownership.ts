@@ -61,6 +61,7 @@ export function mismatches(
   pendingRole: string,
   ownerRole: string,
   currentRole: string | undefined,
+  { currentMayOwn = false }: { readonly currentMayOwn?: boolean } = {},
 ): string[] {
   const pending = profiles.of(pendingRole);
   const owner = profiles.of(ownerRole);
@@ -89,7 +90,7 @@ export function mismatches(
   );
   for (const role of new Set([current, pending])) {
     if (role === undefined) continue;
-    if (role.ownedHere > 0) {
+    if (role.ownedHere > 0 && !(currentMayOwn && role === current)) {
       found.push(
         `${role.name} itself owns ${role.ownedHere} object(s) that should belong to ${ownerRole}, such as ${role.ownedExamples.join(', ')}`,
       );

@@ -6,6 +6,7 @@ import type {
   RetireContext,
   RetireReport,
   RotationNotes,
+  SecretRotator,
 } from '@nestjs-secrets/core';
 import type { PostgresRotator } from './alternating-users.js';
 import { firstThatLogsIn, proveUsable } from './new-credential.js';
@@ -21,6 +22,7 @@ import {
   type PostgresRotatorSetup,
 } from './rotator-options.js';
 import { scramVerifier } from './scram-verifier.js';
+import { SingleUserRehearsal } from './single-user-rehearsal.js';
 import { identifier, literal } from './sql-quoting.js';
 
 export interface PostgresSingleUserOptions extends PostgresRotatorOptions {
@@ -133,6 +135,14 @@ class SingleUser implements PostgresRotator {
       const sessions = `${sessionsOf(old.username)} AND ${beganBefore(context.notes)}`;
       return proveDead(this.setup.primary, session, old, sessions, context);
     });
+  }
+
+  /** @throws RotatorOptionsError without an `admin`: a role cannot make another one. */
+  rehearsal(): SecretRotator<DatabaseCredentials> {
+    const { admin, username } = this.options;
+    if (admin === undefined)
+      throw new RotatorOptionsError(this.name, '`admin` is needed for a rehearsal: it makes a throw-away role.');
+    return new SingleUserRehearsal({ setup: this.setup, admin, username });
   }
 
   /** After a version for another role was put by hand, the old role goes as a whole. */
