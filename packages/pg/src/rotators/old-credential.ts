@@ -56,7 +56,7 @@ async function endSessions(
     if (found.length === 0) return;
     for (const { pid } of found) ended.add(pid);
     // No more than can be waited for within the time a statement has.
-    const pids = found.slice(0, look === 0 ? found.length : MOST_AWAITED).map(({ pid }) => Number(pid));
+    const pids = found.slice(0, look === 0 ? found.length : MOST_AWAITED).map(({ pid }) => pid);
     await session.change([
       `SELECT pg_terminate_backend(pid${wait}) FROM pg_stat_activity WHERE ${others} AND pid IN (${pids.join(', ')})`,
     ]);
