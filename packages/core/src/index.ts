@@ -22,6 +22,7 @@ export * from './client/pool/credential-choice.js';
 export * from './client/pool/live-pool-errors.js';
 export * from './client/pool/renewal.js';
 export * from './client/pool/roll.js';
+export * from './client/pool/waiting-callers.js';
 export * from './manager/descriptions.js';
 export type { CreateSecretOptions, PutSecretValueOptions, SecretPage, VersionSelector } from './manager/requests.js';
 export * from './manager/secrets-manager.js';

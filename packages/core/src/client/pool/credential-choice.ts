@@ -3,6 +3,7 @@ import type { DatabaseCredentials } from '../database-credentials.js';
 import type { SecretLink } from '../secret-link.js';
 import { secretLink } from '../secret-link.js';
 import type { Secret } from '../secret.js';
+import { LivePoolCredentialsError } from './live-pool-errors.js';
 
 /**
  * Which version of the secret the next connection opens with: the current one, or, while that one is known to be refused, the best
@@ -15,6 +16,7 @@ export class CredentialChoice {
   readonly #blamed = new WeakMap<Error, string>();
   #candidates: readonly SecretVersion<DatabaseCredentials>[] = [];
   #asking: Promise<void> | undefined;
+  #keptChanged: (() => void) | undefined;
 
   constructor(secret: Secret<DatabaseCredentials>) {
     this.#secret = secret;
@@ -29,6 +31,19 @@ export class CredentialChoice {
   pick(): SecretVersion<DatabaseCredentials> {
     const known = this.#known();
     return known.find((version) => !this.#refused.has(version.versionId)) ?? known[0];
+  }
+
+  /**
+   * The version to log in with: the one `pick` gives.
+   * @throws LivePoolCredentialsError when its value is no username and password; SecretExpiredError when the secret is past its TTL.
+   */
+  draw(): SecretVersion<DatabaseCredentials> {
+    const version = this.pick();
+    const value: Partial<DatabaseCredentials> | null = version.value;
+    if (typeof value?.username !== 'string' || value.username === '' || typeof value.password !== 'string') {
+      throw new LivePoolCredentialsError(version.name, version.versionId);
+    }
+    return version;
   }
 
   /** Notes that the server refused a log-in with this version. */
@@ -54,6 +69,33 @@ export class CredentialChoice {
     return this.#asking;
   }
 
+  /** Whether there is a version that may open the target and is not among those already tried. */
+  async hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
+    try {
+      if (!tried.has(this.pick().versionId)) return true;
+      await this.learn();
+      return !tried.has(this.pick().versionId);
+    } catch {
+      // Without any valid version left, the refusal at hand is the better thing to report.
+      return false;
+    }
+  }
+
+  /** Notes that the server accepted a log-in with this version. Once it accepts the current one, no candidate is needed any more. */
+  accept(versionId: string): void {
+    if (versionId === this.currentVersionId) this.startOver();
+  }
+
+  /** The candidates kept to log in with later. Until they are dropped, none of them may be retired. */
+  keptVersionIds(): string[] {
+    return this.#candidates.map((candidate) => candidate.versionId);
+  }
+
+  /** Has the listener called each time `keptVersionIds` gives another answer. */
+  onKeptChange(listener: () => void): void {
+    this.#keptChanged = listener;
+  }
+
   /** Gives the current version another chance. */
   forgive(): void {
     this.#refused.clear();
@@ -62,13 +104,19 @@ export class CredentialChoice {
   /** To be called on each change of the secret. */
   startOver(): void {
     this.#refused.clear();
-    this.#candidates = [];
+    this.#keep([]);
   }
 
   async #ask(): Promise<void> {
     const current = this.currentVersionId;
     const candidates = await this.#link.candidates().catch(() => undefined);
-    if (candidates !== undefined && current === this.currentVersionId) this.#candidates = candidates;
+    if (candidates !== undefined && current === this.currentVersionId) this.#keep(candidates);
+  }
+
+  #keep(candidates: readonly SecretVersion<DatabaseCredentials>[]): void {
+    if (candidates.length === 0 && this.#candidates.length === 0) return;
+    this.#candidates = candidates;
+    this.#keptChanged?.();
   }
 
   #known(): [SecretVersion<DatabaseCredentials>, ...SecretVersion<DatabaseCredentials>[]] {
