@@ -20,6 +20,7 @@ export * from './client/manager-source.js';
 export * from './client/pool/connection-register.js';
 export * from './client/pool/credential-choice.js';
 export * from './client/pool/live-pool-errors.js';
+export * from './client/pool/pause-gate.js';
 export * from './client/pool/renewal.js';
 export * from './client/pool/roll.js';
 export * from './client/pool/waiting-callers.js';

@@ -88,16 +88,15 @@ export class LiveMysqlPool extends Pool {
     }
     this.#label = `mysql2 pool ${describeTarget(completed)}`;
     this.#endTimeoutMs = config.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS;
-    this.#choice = new CredentialChoice(secret);
+    this.#choice = new CredentialChoice(secret, () => this.#attachment.update());
     this.#link = secretLink(secret);
     this.#logIn = new LogIn(this.#choice, this.#register, (versionId, refusal) => this.#report(versionId, refusal));
     this.#keeper = this.#createKeeper();
     this.#roll = this.#createRoll(config);
     this.#attachment = this.#link.attach({
       label: this.#label,
-      holds: () => new Set([...this.#register.versionIds(), ...this.#choice.keptVersionIds()]),
+      holds: () => new Set([...this.#register.versionIds(), ...this.#choice.kept()]),
     });
-    this.#choice.onKeptChange(() => this.#attachment.update());
     this.#register.listen({
       generationsChanged: () => this.#attachment.update(),
       closed: (connection, versionId, wasOpen) => this.#roll.closed(connection, versionId, wasOpen),
@@ -354,7 +353,7 @@ export class LiveMysqlPool extends Pool {
             else this.#takeBack(connection);
           }),
         ),
-      idle: () => this.#idle,
+      idle: () => this.#idle.slice(),
       evict: (connection) => this.#evict(connection),
     };
     return new Roll(pool, this.#register, this.#choice, {

@@ -14,13 +14,15 @@ export class CredentialChoice {
   readonly #link: SecretLink<DatabaseCredentials>;
   readonly #refused = new Set<string>();
   readonly #blamed = new WeakMap<Error, string>();
+  readonly #keptChanged: () => void;
   #candidates: readonly SecretVersion<DatabaseCredentials>[] = [];
   #asking: Promise<void> | undefined;
-  #keptChanged: (() => void) | undefined;
 
-  constructor(secret: Secret<DatabaseCredentials>) {
+  /** `keptChanged` is called, in the same turn, whenever `kept()` may give another answer than before. */
+  constructor(secret: Secret<DatabaseCredentials>, keptChanged: () => void) {
     this.#secret = secret;
     this.#link = secretLink(secret);
+    this.#keptChanged = keptChanged;
   }
 
   get currentVersionId(): string {
@@ -46,6 +48,18 @@ export class CredentialChoice {
     return version;
   }
 
+  /** The versions beside the current one that a later connection may be opened with: none of them may be retired yet. */
+  kept(): string[] {
+    return this.#candidates.map((candidate) => candidate.versionId);
+  }
+
+  /** Notes that the server took this version: while the current one opens the target, no other is needed. */
+  accept(versionId: string): void {
+    if (versionId !== this.currentVersionId) return;
+    this.#refused.clear();
+    this.#keep([]);
+  }
+
   /** Notes that the server refused a log-in with this version. */
   blame(versionId: string, refusal: Error): void {
     this.#blamed.set(refusal, versionId);
@@ -55,6 +69,9 @@ export class CredentialChoice {
     if (known.every((id) => this.#refused.has(id))) {
       this.#refused.clear();
       this.#refused.add(versionId);
+    }
+    if (this.kept().includes(versionId)) {
+      this.#keep(this.#candidates.filter((candidate) => candidate.versionId !== versionId));
     }
   }
 
@@ -81,21 +98,6 @@ export class CredentialChoice {
     }
   }
 
-  /** Notes that the server accepted a log-in with this version. Once it accepts the current one, no candidate is needed any more. */
-  accept(versionId: string): void {
-    if (versionId === this.currentVersionId) this.startOver();
-  }
-
-  /** The candidates kept to log in with later. Until they are dropped, none of them may be retired. */
-  keptVersionIds(): string[] {
-    return this.#candidates.map((candidate) => candidate.versionId);
-  }
-
-  /** Has the listener called each time `keptVersionIds` gives another answer. */
-  onKeptChange(listener: () => void): void {
-    this.#keptChanged = listener;
-  }
-
   /** Gives the current version another chance. */
   forgive(): void {
     this.#refused.clear();
@@ -110,13 +112,14 @@ export class CredentialChoice {
   async #ask(): Promise<void> {
     const current = this.currentVersionId;
     const candidates = await this.#link.candidates().catch(() => undefined);
-    if (candidates !== undefined && current === this.currentVersionId) this.#keep(candidates);
+    if (candidates === undefined || current !== this.currentVersionId) return;
+    this.#keep(candidates.filter((candidate) => candidate.versionId !== current));
   }
 
   #keep(candidates: readonly SecretVersion<DatabaseCredentials>[]): void {
     if (candidates.length === 0 && this.#candidates.length === 0) return;
     this.#candidates = candidates;
-    this.#keptChanged?.();
+    this.#keptChanged();
   }
 
   #known(): [SecretVersion<DatabaseCredentials>, ...SecretVersion<DatabaseCredentials>[]] {

@@ -88,6 +88,12 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
     this.#settleWithNothingOld();
   }
 
+  async dropIdle(isStale: (client: C) => boolean): Promise<void> {
+    for (const client of this.#pool.idle()) {
+      if (isStale(client)) this.#pool.evict(client);
+    }
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#endNaps();
