@@ -11,6 +11,7 @@ import {
   ConnectionRegister,
   CredentialChoice,
   LivePoolClosedError,
+  PauseGate,
   Roll,
   secretLink,
   WaitingCallers,
@@ -22,6 +23,7 @@ import { LiveConnection } from './live-connection.js';
 import type { LiveMysqlPoolConfig } from './live-mysql-pool-config.js';
 import { describeTarget, withoutCredentials } from './live-mysql-pool-config.js';
 import { LogIn } from './log-in.js';
+import type { EndCallback } from './mysql2-classes.js';
 import { Pool } from './mysql2-classes.js';
 import type { Refusal } from './server-refusals.js';
 import { deniedStatement } from './server-refusals.js';
@@ -32,8 +34,6 @@ const DEFAULT_END_TIMEOUT_MS = 10_000;
 const STAND_IN_RECHECK_MS = 1000;
 
 type GetConnectionCallback = (error: NodeJS.ErrnoException | null, connection: PoolConnection) => unknown;
-
-type EndCallback = (error: NodeJS.ErrnoException | null) => unknown;
 
 interface Caller {
   readonly callback: GetConnectionCallback;
@@ -60,6 +60,7 @@ export class LiveMysqlPool extends Pool {
   readonly #attachment: SecretAttachment;
   readonly #changes: { unsubscribe(): void };
   readonly #callers = new WaitingCallers<Caller>();
+  readonly #gate: PauseGate<Caller>;
   /** The callers no connection is being opened for, since the pool is full. */
   readonly #queue: Caller[] = [];
   /** All that count against the limit. */
@@ -93,6 +94,14 @@ export class LiveMysqlPool extends Pool {
     this.#logIn = new LogIn(this.#choice, this.#register, (versionId, refusal) => this.#report(versionId, refusal));
     this.#keeper = this.#createKeeper();
     this.#roll = this.#createRoll(config);
+    this.#gate = new PauseGate({
+      link: this.#link,
+      clear: () => this.#roll.dropIdle((idle) => this.#isOld(idle)),
+      resume: (heldBack) => {
+        this.#queue.push(...heldBack);
+        this.#serveQueue();
+      },
+    });
     this.#attachment = this.#link.attach({
       label: this.#label,
       holds: () => new Set([...this.#register.versionIds(), ...this.#choice.kept()]),
@@ -123,7 +132,7 @@ export class LiveMysqlPool extends Pool {
       process.nextTick(() => this.#fail(caller, new LivePoolClosedError(this.#label, advice)));
       return;
     }
-    if (this.#serve(caller)) return;
+    if (this.#gate.holdsBack(caller) || this.#serve(caller)) return;
     const { waitForConnections, queueLimit } = this.config;
     if (!waitForConnections || (queueLimit && this.#queue.length >= queueLimit)) {
       const error = new Error(waitForConnections ? 'Queue limit reached.' : 'No connections available.');
@@ -241,36 +250,19 @@ export class LiveMysqlPool extends Pool {
 
   /** The one place where a connection leaves the pool for a caller. */
   #handOut(connection: LiveConnection, caller: Caller): void {
-    const paused = this.#link.afterPause();
-    if (paused !== undefined) {
-      const goOn = (): void => this.#goOnAfterPause(connection, caller);
-      paused.then(goOn, goOn);
-      return;
-    }
     if (!this.#register.isUsable(connection)) {
       // It broke on the way.
       this.#serveFirst(caller);
       return;
     }
-    if (!this.#callers.settle(caller)) {
+    if (!this.#callers.has(caller) || this.#gate.holdsBack(caller)) {
       this.#takeBack(connection);
       return;
     }
+    this.#callers.settle(caller);
     this.#lent.add(connection);
     this.emit('acquire', connection);
     caller.callback(null, connection);
-  }
-
-  #goOnAfterPause(connection: LiveConnection, caller: Caller): void {
-    for (const idle of this.#idle.filter((one) => this.#isOld(one))) this.#evict(idle);
-    if (!this.#isOld(connection)) {
-      this.#handOut(connection, caller);
-      return;
-    }
-    this.#forget(connection);
-    connection.quit();
-    this.#serveFirst(caller);
-    this.#serveQueue();
   }
 
   #fail(caller: Caller, error: Error | undefined): void {

@@ -9,6 +9,15 @@ export interface PoolConfig extends types.PoolOptions {
   readonly connectionConfig: types.ConnectionOptions;
 }
 
+export type EndCallback = (error: NodeJS.ErrnoException | null) => unknown;
+
+/** A pool with its completed configuration, and an `end` that may return something. */
+export interface Mysql2Pool extends types.Pool {
+  config: PoolConfig;
+  end(callback: EndCallback): void;
+  end(): unknown;
+}
+
 /** A statement, log-in or other exchange with the server. It reports to `onResult`, or by events when it has none. */
 export interface Command extends EventEmitter {
   onResult?: ((error: unknown, ...results: unknown[]) => void) | undefined;
@@ -22,7 +31,7 @@ export interface Mysql2PoolConnection extends types.PoolConnection {
 }
 
 interface Mysql2Classes {
-  readonly Pool: new (options: { readonly config: PoolConfig }) => types.Pool & { config: PoolConfig };
+  readonly Pool: new (options: { readonly config: PoolConfig }) => Mysql2Pool;
   readonly PoolConnection: new (
     pool: types.Pool,
     options: { readonly config: types.ConnectionOptions },
