@@ -110,6 +110,8 @@ export function targetError(
       `${said}. Check these credentials, and the host the account is for.`,
       errno,
     );
+  if (during === 'log-in' && errno === 1044)
+    return new MysqlTargetError('TARGET_DENIED', `${said}. Grant the user something in that database.`, errno);
   if (DENIALS.has(errno)) {
     return new MysqlTargetError(
       'TARGET_DENIED',
