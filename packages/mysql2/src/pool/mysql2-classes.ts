@@ -11,12 +11,11 @@ export interface PoolConfig extends types.PoolOptions {
 
 export type EndCallback = (error: NodeJS.ErrnoException | null) => unknown;
 
-/** A pool with its completed configuration, and an `end` that may return something. */
-export interface Mysql2Pool extends types.Pool {
+/** A pool with its completed configuration, and with the promise that a live pool's `end` gives. */
+export type Mysql2Pool = types.Pool & {
   config: PoolConfig;
-  end(callback: EndCallback): void;
-  end(): unknown;
-}
+  end(): Promise<void>;
+};
 
 /** A statement, log-in or other exchange with the server. It reports to `onResult`, or by events when it has none. */
 export interface Command extends EventEmitter {
