@@ -84,8 +84,9 @@ export class Rehearsal implements MysqlRotator {
     if (context.notes['rehearsing'] !== true) return;
     const { primary } = this.parts.setup;
     const pending = context.pending.value;
-    await this.parts.rotator.undo?.(this.rehearsed(context));
     await this.asAdmin(context, async (session) => {
+      if ((await readUser(session, pending.username)).length > 0)
+        await this.parts.rotator.undo?.(this.rehearsed(context));
       for (const { account } of await readUser(session, pending.username))
         await session.change(`DROP USER ${accountName(account)}`);
       await proveDead({
