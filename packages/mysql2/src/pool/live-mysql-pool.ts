@@ -98,7 +98,8 @@ export class LiveMysqlPool extends Pool {
       link: this.#link,
       clear: () => this.#roll.dropIdle((idle) => this.#isOld(idle)),
       resume: (heldBack) => {
-        this.#queue.push(...heldBack);
+        const waiting = new Set([...this.#queue.splice(0), ...heldBack]);
+        this.#queue.push(...[...this.#callers].filter((caller) => waiting.has(caller)));
         this.#serveQueue();
       },
     });

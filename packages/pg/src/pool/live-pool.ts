@@ -6,6 +6,7 @@ import {
   PauseGate,
   Roll,
   secretLink,
+  WaitingCallers,
 } from '@nestjs-secrets/core';
 import pg from 'pg';
 import { Eviction } from './eviction.js';
@@ -42,11 +43,9 @@ export class LivePool extends pg.Pool {
   readonly #renewal: Renewal<pg.ClientBase>;
   readonly #attachment: SecretAttachment;
   readonly #changes: { unsubscribe(): void };
-  /** In the order in which they came. */
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new WaitingCallers<Waiter>();
   readonly #gate: PauseGate<Waiter>;
   readonly #endTimeoutMs: number;
-  #served: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
   /**
@@ -161,7 +160,7 @@ export class LivePool extends pg.Pool {
       release(isWaiting && this.#renewal.claims(client));
       return;
     }
-    this.#settle(waiter);
+    this.#waiters.settle(waiter);
     let released = false;
     client.release = (destroy) => {
       // pg-pool throws when a client is released twice, which must not cost a second connection its place.
@@ -179,35 +178,19 @@ export class LivePool extends pg.Pool {
   }
 
   #fail(waiter: Waiter, error: Error | undefined): void {
-    if (this.#settle(waiter)) waiter.callback(error, undefined, () => undefined);
-  }
-
-  /** False when the waiter was told something already. */
-  #settle(waiter: Waiter): boolean {
-    const isWaiting = this.#waiters.delete(waiter);
-    if (this.#waiters.size === 0) this.#served?.();
-    return isWaiting;
+    if (this.#waiters.settle(waiter)) waiter.callback(error, undefined, () => undefined);
   }
 
   async #close(): Promise<void> {
     this.#changes.unsubscribe();
     this.#renewal.stop();
-    await this.#waitersServed();
+    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
+    for (const waiter of await this.#waiters.served(this.#endTimeoutMs)) {
+      this.#fail(waiter, new LivePoolClosedError(this.#label, message));
+    }
     await super.end();
     await this.#register.empty();
     this.#attachment.detach();
-  }
-
-  async #waitersServed(): Promise<void> {
-    if (this.#waiters.size === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      this.#served = resolve;
-      timer = setTimeout(resolve, this.#endTimeoutMs);
-    });
-    clearTimeout(timer);
-    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
-    for (const waiter of this.#waiters) this.#fail(waiter, new LivePoolClosedError(this.#label, message));
   }
 
   #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal<pg.ClientBase> {

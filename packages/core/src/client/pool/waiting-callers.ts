@@ -1,10 +1,14 @@
-/** Those who asked a pool for a connection and were told nothing yet. */
-export class WaitingCallers<Caller> {
+/** Those who asked a pool for a connection and were told nothing yet, in the order in which they came. */
+export class WaitingCallers<Caller> implements Iterable<Caller> {
   readonly #callers = new Set<Caller>();
   #allServed: (() => void) | undefined;
 
   add(caller: Caller): void {
     this.#callers.add(caller);
+  }
+
+  [Symbol.iterator](): Iterator<Caller> {
+    return this.#callers.values();
   }
 
   has(caller: Caller): boolean {
