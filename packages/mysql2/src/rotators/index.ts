@@ -8,4 +8,10 @@ export {
   type MysqlTargetErrorCode,
 } from './mysql-target-errors.js';
 export type { MysqlConnection } from './mysql-target.js';
-export type { MysqlAdmin, MysqlProbe, MysqlRotator, MysqlRotatorOptions } from './rotator-options.js';
+export type {
+  MysqlAdmin,
+  MysqlProbe,
+  MysqlProbedServer,
+  MysqlRotator,
+  MysqlRotatorOptions,
+} from './rotator-options.js';

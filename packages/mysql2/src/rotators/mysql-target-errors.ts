@@ -1,5 +1,8 @@
 import { SecretsError } from '@nestjs-secrets/core';
 
+/** The number under which a statement that comes too late is refused, outside the server's own. */
+export const TOO_LATE = 45_045;
+
 export type MysqlTargetErrorCode =
   | 'TARGET_UNREACHABLE'
   | 'TARGET_REFUSED'
@@ -78,7 +81,26 @@ const DENIALS = new Set([1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1959]);
 
 // Too many connections or of one user, shutdown, broken connections, lock wait, deadlock, a blocked host, too many failed log-ins (MySQL).
 const PASSING = new Set([
-  1040, 1053, 1077, 1079, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1317, 1927, 3032, 3955, 4031,
+  1040,
+  1053,
+  1077,
+  1079,
+  1129,
+  1152,
+  1158,
+  1159,
+  1160,
+  1161,
+  1203,
+  1205,
+  1213,
+  1226,
+  1317,
+  1927,
+  3032,
+  3955,
+  4031,
+  TOO_LATE,
 ]);
 
 // Parse errors quote the statement.

@@ -1,5 +1,5 @@
 import mysql, { type Connection, type ConnectionOptions, type RowDataPacket } from 'mysql2/promise';
-import { isSecretsError, type DatabaseCredentials } from '@nestjs-secrets/core';
+import { isSecretsError, type DatabaseCredentials, type RotationContext } from '@nestjs-secrets/core';
 import { targetError } from './mysql-target-errors.js';
 import { dialectOf, type ServerDialect } from './server-dialect.js';
 
@@ -10,10 +10,7 @@ export type MysqlConnection = Omit<
 >;
 
 /** What a step lends to its sessions. */
-export interface StepHold {
-  readonly signal: AbortSignal;
-  assertHolder(): void;
-}
+export type StepHold = Pick<RotationContext, 'signal' | 'clock' | 'assertHolder'>;
 
 /** One open connection with an empty sql_mode; ends with the piece of work it was opened for. */
 export interface TargetSession {
@@ -25,7 +22,9 @@ export interface TargetSession {
    */
   read<R>(statement: string): Promise<R[]>;
   /**
-   * Runs a statement that changes the target, in the same turn in which the step was found to hold the rotation still.
+   * Runs a statement that changes the target, in the same turn in which the step was found to hold the rotation still. MariaDB refuses it, by
+   * its own clock, when it arrives more than `LATEST_ARRIVAL_S` after it was sent: so a process that is cut off in between changes nothing
+   * later than that.
    * @throws MysqlTargetError, RotationInterruptedError
    */
   change(statement: string): Promise<void>;
@@ -33,6 +32,12 @@ export interface TargetSession {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
+
+/** How long after it was sent a change may reach the server, in seconds; the server counts whole ones. */
+const LATEST_ARRIVAL_S = 10;
+
+// A change of an account waits behind backups and FLUSH TABLES WITH READ LOCK, but never for long.
+const SESSION_SETTINGS = "SET SESSION sql_mode = '', SESSION lock_wait_timeout = 5";
 
 /** One MySQL or MariaDB server, reached by short-lived connections. */
 export class MysqlTarget {
@@ -61,16 +66,23 @@ export class MysqlTarget {
         const [rows] = await translated(client.query<RowDataPacket[]>({ sql, timeout: STATEMENT_TIMEOUT_MS }));
         return rows as unknown as T[];
       };
-      await read("SET SESSION sql_mode = ''");
-      const [row] = await read<{ version: string }>('SELECT VERSION() AS version');
+      await read(SESSION_SETTINGS);
+      const [row] = await read<{ version: string; now: number | string }>(
+        'SELECT VERSION() AS version, UNIX_TIMESTAMP() AS now',
+      );
+      const dialect = dialectOf(row?.version ?? '', this.label);
+      // What to add to this process's time to get the server's, which it read before now.
+      const ahead = Number(row?.now ?? 0) * 1000 - hold.clock.now();
       return work({
         client,
-        dialect: dialectOf(row?.version ?? '', this.label),
+        dialect,
         read,
         change: async (sql) => {
           hold.signal.throwIfAborted();
+          // The limit is set first: a pause just before or after the assertion counts as well.
+          const latest = Math.ceil((hold.clock.now() + ahead) / 1000) + LATEST_ARRIVAL_S;
           hold.assertHolder();
-          await translated(client.query({ sql, timeout: STATEMENT_TIMEOUT_MS }));
+          await translated(client.query({ sql: dialect.inTime(sql, latest), timeout: STATEMENT_TIMEOUT_MS }));
         },
       });
     });
@@ -121,31 +133,41 @@ export class MysqlTarget {
     };
     const { username: user, password } = credentials;
     const { database: _chosenHere, ...connection } = this.connection;
-    const client = await translate(
-      mysql.createConnection({
-        connectTimeout: CONNECT_TIMEOUT_MS,
-        ...connection,
-        ...(database === undefined ? {} : { database }),
-        // What is quoted here is quoted for UTF-8.
-        charset: 'utf8mb4',
-        multipleStatements: false,
-        user,
-        password,
-      }),
-      'log-in',
-    );
-    // A broken connection also fails the query in flight; without a listener it would take the process down as well.
-    client.on('error', () => undefined);
-    const onAbort = (): void => client.destroy();
-    signal.addEventListener('abort', onAbort, { once: true });
+    const abort = abortOf(signal);
+    const opening = mysql.createConnection({
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      ...connection,
+      ...(database === undefined ? {} : { database }),
+      // What is quoted here is quoted for UTF-8.
+      charset: 'utf8mb4',
+      multipleStatements: false,
+      user,
+      password,
+    });
     try {
-      signal.throwIfAborted();
-      return await work(client, (answer) => translate(answer, 'statement'));
+      const client = await translate(Promise.race([opening, abort.promise]), 'log-in');
+      // A broken connection also fails the query in flight; without a listener it would take the process down as well.
+      client.on('error', () => undefined);
+      return await Promise.race([work(client, (answer) => translate(answer, 'statement')), abort.promise]);
     } finally {
-      signal.removeEventListener('abort', onAbort);
-      await client.end().catch(() => client.destroy());
+      abort.forget();
+      const leave = (client: Connection): unknown => (signal.aborted ? client.destroy() : client.end());
+      const left = opening.then(leave).catch(() => undefined);
+      // What was aborted waits for nobody, not even for the server to answer.
+      if (!signal.aborted) await left;
     }
   }
+}
+
+/** Rejects when the signal is aborted: mysql2 never settles the queries of a connection that was destroyed. */
+function abortOf(signal: AbortSignal): { readonly promise: Promise<never>; forget(): void } {
+  let onAbort = (): void => undefined;
+  const promise = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  promise.catch(() => undefined);
+  return { promise, forget: () => signal.removeEventListener('abort', onAbort) };
 }
 
 /** True when a session could not be opened because its credentials were refused. */

@@ -6,7 +6,8 @@ import type { MysqlRotatorSetup } from './rotator-options.js';
 const BETWEEN_REPLICA_ATTEMPTS_MS = 100;
 
 /**
- * Proves that a new credential opens the primary and every replica, with connections of its own, and that the user's probes pass under it.
+ * Proves that a new credential opens the primary and every replica, with connections of its own, and that the user's probes pass under it on
+ * all of them. The password is the last a user is given, and replicas apply in order: one that takes the log-in has the grants as well.
  * @throws MysqlTargetError `TARGET_REFUSED` when the primary refuses it, or a replica still does after the time it is given to catch up.
  */
 export async function proveUsable(
@@ -16,10 +17,10 @@ export async function proveUsable(
 ): Promise<void> {
   const doing = 'logging in with the new credential';
   await setup.primary.asApplication(credentials, doing, context.signal, async (client) => {
-    for (const probe of setup.probes) await probe(client);
+    for (const probe of setup.probes) await probe(client, 'primary');
   });
+  const deadline = context.clock.now() + setup.replicaLagLimitMs;
   for (const replica of setup.replicas) {
-    const deadline = context.clock.now() + setup.replicaLagLimitMs;
     while (!(await replica.logsIn(credentials, doing, context.signal))) {
       if (context.clock.now() >= deadline) {
         throw new MysqlTargetError(
@@ -30,6 +31,9 @@ export async function proveUsable(
       await pause(context.clock, BETWEEN_REPLICA_ATTEMPTS_MS, context.signal);
       context.signal.throwIfAborted();
     }
+    await replica.asApplication(credentials, doing, context.signal, async (client) => {
+      for (const probe of setup.probes) await probe(client, 'replica');
+    });
   }
 }
 

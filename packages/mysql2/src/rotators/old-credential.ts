@@ -1,4 +1,4 @@
-import { isSecretsError, pause, type Clock, type DatabaseCredentials, type RetireReport } from '@nestjs-secrets/core';
+import { isSecretsError, pause, type DatabaseCredentials, type RetireReport } from '@nestjs-secrets/core';
 import { sqlTokens } from './sql-tokens.js';
 import { MysqlTargetError } from './mysql-target-errors.js';
 import type { MysqlTarget, StepHold, TargetSession } from './mysql-target.js';
@@ -22,7 +22,7 @@ export interface Death {
   readonly session: TargetSession;
   readonly old: DatabaseCredentials;
   readonly sessions: OldSessions;
-  readonly hold: StepHold & { readonly clock: Clock };
+  readonly hold: StepHold;
 }
 
 /**
@@ -53,7 +53,7 @@ export async function putToRest(
   target: MysqlTarget,
   session: TargetSession,
   old: DatabaseCredentials,
-  hold: Death['hold'],
+  hold: StepHold,
 ): Promise<RetireReport> {
   await checkSeesSessions(session, target);
   for (const { account } of await readUser(session, old.username))

@@ -10,8 +10,11 @@ export interface MysqlRotator extends SecretRotator<DatabaseCredentials> {
   readonly name: string;
 }
 
-/** Runs as the new credential before it becomes current; what it throws stops the rotation. */
-export type MysqlProbe = (connection: Connection) => Promise<void>;
+/** The server a probe runs on. Only the primary can be written to. */
+export type MysqlProbedServer = 'primary' | 'replica';
+
+/** Runs as the new credential before it becomes current, on the primary and on every replica; what it throws stops the rotation. */
+export type MysqlProbe = (connection: Connection, server: MysqlProbedServer) => Promise<void>;
 
 /** Who administers the users: the credentials, a secret that holds them, or a function that gets them for each step. */
 export type MysqlAdmin =
@@ -22,9 +25,9 @@ export interface MysqlRotatorOptions {
   readonly name?: string;
   /** The primary, and the application's database where it has one. Connections are given 5 s, unless stated here, and statements 30 s. */
   readonly connection: MysqlConnection;
-  /** Replicas on which a new credential must log in too before it becomes current. */
+  /** Replicas on which a new credential must log in, and the probes pass, too before it becomes current. */
   readonly replicas?: readonly MysqlConnection[];
-  /** How long a replica may refuse a new credential because it lags behind, in milliseconds; 10,000 by default. */
+  /** How long replicas may refuse a new credential because they lag behind, in milliseconds, all together; 10,000 by default. */
   readonly replicaLagLimitMs?: number;
   readonly probes?: readonly MysqlProbe[];
   /** For the first version: where its accounts log in from; `['%']` by default. Later ones have the hosts of the current user's accounts. */

@@ -1,4 +1,4 @@
-import { MysqlTargetError } from './mysql-target-errors.js';
+import { MysqlTargetError, TOO_LATE } from './mysql-target-errors.js';
 import { nativePasswordHash, NO_PASSWORD } from './native-password.js';
 import { accountName, literal, type Account } from './sql-quoting.js';
 
@@ -27,6 +27,8 @@ export interface ServerDialect {
   setPassword(account: Account, password: string, others: readonly Authentication[], options: string): string;
   /** An account's change of its own password, for which it needs no privilege. */
   setOwnPassword(password: string): string;
+  /** The statement, to be refused by the server where it can when its clock is past `latest`, in seconds since the epoch. */
+  inTime(statement: string, latest: number): string;
   /** Makes the account refuse every log-in. */
   disable(account: Account): string;
 }
@@ -71,6 +73,8 @@ function mariadb(version: string): ServerDialect {
     setPassword: (account, password, others, options) =>
       `ALTER USER ${accountName(account)} ${identifiedVia([...others, { plugin: NATIVE, hash: nativePasswordHash(password) }])}${options}`,
     setOwnPassword: (password) => `SET PASSWORD = ${literal(nativePasswordHash(password))}`,
+    inTime: (statement, latest) =>
+      `BEGIN NOT ATOMIC IF UNIX_TIMESTAMP() > ${latest} THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = ${TOO_LATE}, MESSAGE_TEXT = 'sent too long ago to take effect'; END IF; ${statement}; END`,
     disable: (account) =>
       `ALTER USER ${accountName(account)} ${identifiedVia([{ plugin: NATIVE, hash: NO_PASSWORD }])} ACCOUNT LOCK`,
   };
@@ -94,6 +98,8 @@ function mysql(version: string, number: number): ServerDialect {
     setPassword: (account, password, _others, options) =>
       `ALTER USER ${accountName(account)} IDENTIFIED BY ${literal(password)}${options}`,
     setOwnPassword: (password) => `ALTER USER USER() IDENTIFIED BY ${literal(password)}`,
+    // MySQL has compound statements in stored programs only.
+    inTime: (statement) => statement,
     disable: (account) => `ALTER USER ${accountName(account)} ACCOUNT LOCK`,
   };
 }
