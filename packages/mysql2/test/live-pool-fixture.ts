@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { DatabaseCredentials } from '@nestjs-secrets/core';
 import mysql from 'mysql2';
 import type { PoolConnection, RowDataPacket } from 'mysql2';
@@ -7,20 +6,8 @@ import type { MariadbServer } from 'nestjs-secrets-test/mariadb-server';
 import { LiveMysqlPool } from '../src/pool/index.js';
 import type { LiveMysqlPoolConfig } from '../src/pool/index.js';
 
+export { eventually, settled } from 'nestjs-secrets-test/eventually';
 export { HandMadeSecret };
-
-/** Waits until a condition holds, and fails with its description when it does not within ten seconds. */
-export async function eventually(description: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`not within 10 s: ${description}`);
-    await delay(5);
-  }
-}
-
-export function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>> {
-  return Promise.allSettled([promise]).then(([result]) => result);
-}
 
 /** Users of their own for a test, who may do everything in the server's database. */
 export async function createUsers(server: MariadbServer, ...names: string[]): Promise<void> {

@@ -2,7 +2,6 @@ import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import { describeWithMariadb } from 'nestjs-secrets-test/describe-with-mariadb';
 import type { MariadbServer } from 'nestjs-secrets-test/mariadb-server';
 import { startMariadb } from 'nestjs-secrets-test/mariadb-server';
-import type { HandMadeSecret } from './live-pool-fixture.js';
 import {
   borrow,
   createPool,
@@ -29,26 +28,13 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
   });
   afterAll(() => server.stop());
 
-  /** What the handle does: nobody is let through until the secret was read anew. */
-  function pauseProcess(secret: HandMadeSecret): { readAnew(publish?: () => void): void } {
-    let done = (): void => undefined;
-    secret.pause = new Promise((resolve) => (done = resolve));
-    return {
-      readAnew: (publish = () => undefined) => {
-        publish();
-        secret.pause = undefined;
-        done();
-      },
-    };
-  }
-
   /** A turn of the event loop in which what could happen would have happened. */
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
   it('hands out nothing until the secret was read anew, and no session that others ended', async () => {
     const { pool, secret } = createPool(server, a, { connectionLimit: 3 });
     await fill(pool, 3);
-    const paused = pauseProcess(secret);
+    const paused = secret.pauseProcess();
     const failures: unknown[] = [];
     let served = 0;
     const queries = Array.from({ length: 6 }, () =>
@@ -79,7 +65,7 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
     const old = await borrow(pool);
     secret.publish('v2', b);
     await fill(pool, 1);
-    const paused = pauseProcess(secret);
+    const paused = secret.pauseProcess();
     old.release();
     const waiting = borrow(pool);
     paused.readAnew();
@@ -96,7 +82,7 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
     const order: number[] = [];
     const call = (number: number): Promise<unknown> => rowsOf(pool, 'SELECT 1').then(() => order.push(number));
     const calls = [call(1), call(2)];
-    const paused = pauseProcess(secret);
+    const paused = secret.pauseProcess();
     connection.release();
     calls.push(call(3), call(4));
     await turn();
@@ -111,11 +97,11 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
   it('waits again when the process is paused once more before anybody was let through', async () => {
     const { pool, secret } = createPool(server, a, { connectionLimit: 2 });
     await fill(pool, 2);
-    const first = pauseProcess(secret);
+    const first = secret.pauseProcess();
     let served = false;
     const query = rowsOf(pool, 'SELECT 1').then(() => (served = true));
     first.readAnew();
-    const second = pauseProcess(secret);
+    const second = secret.pauseProcess();
     for (let turns = 0; turns < 5; turns += 1) await turn();
     expect(served).toBe(false);
     second.readAnew();
@@ -125,8 +111,8 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
 
   it('asks also for a connection that was being opened when the process stood still', async () => {
     const { pool, secret } = createPool(server, a);
-    let paused: ReturnType<typeof pauseProcess> | undefined;
-    pool.on('connection', () => (paused ??= pauseProcess(secret)));
+    let paused: ReturnType<typeof secret.pauseProcess> | undefined;
+    pool.on('connection', () => (paused ??= secret.pauseProcess()));
     let served = false;
     const opening = borrow(pool).then((connection) => {
       served = true;
@@ -156,7 +142,7 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
 
   it('ends while callers are held back: they are served once the secret was read, or told when the time is over', async () => {
     const { pool, secret } = createPool(server, a, { connectionLimit: 1 });
-    const paused = pauseProcess(secret);
+    const paused = secret.pauseProcess();
     const queries = [rowsOf(pool, 'SELECT 1 AS one'), rowsOf(pool, 'SELECT 1 AS one')];
     const ended = pool.end();
     expect(await settled(rowsOf(pool, 'SELECT 1'))).toMatchObject({ reason: { code: 'LIVE_POOL_CLOSED' } });
@@ -165,7 +151,7 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
     await ended;
 
     const impatient = createPool(server, a, { endTimeoutMs: 20 });
-    const forGood = pauseProcess(impatient.secret);
+    const forGood = impatient.secret.pauseProcess();
     const query = settled(rowsOf(impatient.pool, 'SELECT 1'));
     await impatient.pool.end();
     expect(await query).toMatchObject({ reason: { code: 'LIVE_POOL_CLOSED' } });
@@ -179,7 +165,7 @@ describeWithMariadb('LiveMysqlPool after its process was paused', () => {
     const { pool, secret } = createPool(server, a, { connectionLimit: 2 });
     const connection = await borrow(pool);
     await connection.promise().beginTransaction();
-    const paused = pauseProcess(secret);
+    const paused = secret.pauseProcess();
     const other = rowsOf(pool, 'SELECT 1');
     paused.readAnew(() => secret.publish('v2', b));
     await other;

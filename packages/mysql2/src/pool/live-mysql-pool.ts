@@ -28,7 +28,6 @@ import { Pool } from './mysql2-classes.js';
 import type { Refusal } from './server-refusals.js';
 import { deniedStatement } from './server-refusals.js';
 
-const DEFAULT_PACE_MS = 20;
 const DEFAULT_END_TIMEOUT_MS = 10_000;
 // A connection opened with a candidate works, so asking again whether the current version is accepted by now is no matter of haste.
 const STAND_IN_RECHECK_MS = 1000;
@@ -129,8 +128,7 @@ export class LiveMysqlPool extends Pool {
     const caller: Caller = { callback, tried: new Set() };
     this.#callers.add(caller);
     if (this.#closed !== undefined) {
-      const advice = 'was ended: stop whatever still asks it for connections before ending it.';
-      process.nextTick(() => this.#fail(caller, new LivePoolClosedError(this.#label, advice)));
+      process.nextTick(() => this.#fail(caller, new LivePoolClosedError(this.#label)));
       return;
     }
     if (this.#gate.holdsBack(caller) || this.#serve(caller)) return;
@@ -220,8 +218,9 @@ export class LiveMysqlPool extends Pool {
     this.#logIn.begin(connect, (error, connection) => {
       if (error || connection === undefined) {
         if (connection !== undefined) this.#discard(connection);
-        callback(error, undefined);
+        // First, since the caller may throw.
         this.#serveQueue();
+        callback(error, undefined);
         return;
       }
       // The secret changed during the log-in, or this is a stand-in: then it may stay until the current version is accepted.
@@ -306,9 +305,8 @@ export class LiveMysqlPool extends Pool {
   async #close(): Promise<void> {
     this.#changes.unsubscribe();
     this.#roll.stop();
-    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
     for (const caller of await this.#callers.served(this.#endTimeoutMs)) {
-      this.#fail(caller, new LivePoolClosedError(this.#label, message));
+      this.#fail(caller, new LivePoolClosedError(this.#label, this.#endTimeoutMs));
     }
     for (const idle of this.#idle.slice()) this.#evict(idle);
     await this.#register.empty();
@@ -350,8 +348,7 @@ export class LiveMysqlPool extends Pool {
       evict: (connection) => this.#evict(connection),
     };
     return new Roll(pool, this.#register, this.#choice, {
-      concurrency: replacement?.concurrency ?? 1,
-      paceMs: replacement?.paceMs ?? DEFAULT_PACE_MS,
+      ...replacement,
       warmUp: async (connection) => warmUp?.(connection),
     });
   }

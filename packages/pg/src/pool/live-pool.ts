@@ -17,7 +17,6 @@ import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import { poolInternals } from './pool-internals.js';
 import { RecentStatements } from './recent-statements.js';
 
-const DEFAULT_PACE_MS = 20;
 const DEFAULT_END_TIMEOUT_MS = 10_000;
 // A connection opened with a candidate works, so asking again whether the current version is accepted by now is no matter of haste.
 const STAND_IN_RECHECK_MS = 1000;
@@ -109,10 +108,7 @@ export class LivePool extends pg.Pool {
       });
     }
     if (this.#closed !== undefined) {
-      const error = new LivePoolClosedError(
-        this.#label,
-        'was ended: stop whatever still asks it for connections before ending it.',
-      );
+      const error = new LivePoolClosedError(this.#label);
       process.nextTick(callback, error, undefined, () => undefined);
       return;
     }
@@ -184,9 +180,8 @@ export class LivePool extends pg.Pool {
   async #close(): Promise<void> {
     this.#changes.unsubscribe();
     this.#renewal.stop();
-    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
     for (const waiter of await this.#waiters.served(this.#endTimeoutMs)) {
-      this.#fail(waiter, new LivePoolClosedError(this.#label, message));
+      this.#fail(waiter, new LivePoolClosedError(this.#label, this.#endTimeoutMs));
     }
     await super.end();
     await this.#register.empty();
@@ -199,8 +194,7 @@ export class LivePool extends pg.Pool {
       return new Eviction(this, this.#register, this.#choice, (callback) => super.connect(callback));
     }
     return new Roll(internals, this.#register, this.#choice, {
-      concurrency: replacement?.concurrency ?? 1,
-      paceMs: replacement?.paceMs ?? DEFAULT_PACE_MS,
+      ...replacement,
       warmUp: async (client) => {
         await statements.rehearse(client);
         await warmUp?.(client);
