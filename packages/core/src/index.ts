@@ -37,6 +37,7 @@ export * from './module/secrets.module.js';
 export * from './rotation/rotation-events.js';
 export * from './rotation/rotation-result.js';
 export * from './rotation/rotation-state.js';
+export * from './rotation/rotator-options-error.js';
 export * from './versions/rotation-policy.js';
 export * from './versions/secret-definition.js';
 export type { VersionState } from './versions/secret-record.js';

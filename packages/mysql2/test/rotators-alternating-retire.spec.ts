@@ -100,7 +100,6 @@ describeWithMariadb('mysqlAlternatingUsers, taking users out of use', () => {
       // An event runs in the name of its definer too.
       await server.query('SET GLOBAL event_scheduler = ON');
       try {
-        await server.query(`ALTER EVENT app.${base}_e ON SCHEDULE AT NOW() ENABLE`);
         await server.query(
           `ALTER DEFINER = \`${base}_1\`@\`%\` EVENT app.${base}_e ON SCHEDULE AT NOW() + INTERVAL 1 SECOND ENABLE`,
         );

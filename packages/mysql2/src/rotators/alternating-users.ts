@@ -1,13 +1,14 @@
-import type {
-  CreateContext,
-  DatabaseCredentials,
-  PendingContext,
-  RetireContext,
-  RetireReport,
-  RotationContext,
+import {
+  RotatorOptionsError,
+  type CreateContext,
+  type DatabaseCredentials,
+  type PendingContext,
+  type RetireContext,
+  type RetireReport,
+  type RotationContext,
 } from '@nestjs-secrets/core';
 import { equipUser, mismatchesOf } from './equip-user.js';
-import { MysqlRotatorOptionsError, MysqlTargetError, UserMismatchError } from './mysql-target-errors.js';
+import { MysqlTargetError, UserMismatchError } from './mysql-target-errors.js';
 import { proveUsable } from './new-credential.js';
 import { putToRest } from './old-credential.js';
 import { Rehearsal } from './rehearsal.js';
@@ -45,7 +46,7 @@ export interface MysqlAlternatingUsersOptions extends MysqlRotatorOptions {
  *
  * Retired users are locked, never dropped: views, routines, triggers and events with them as DEFINER go on working.
  *
- * MariaDB 10.4.2 and later, MySQL 8.0 and later. @throws MysqlRotatorOptionsError; its steps throw `MysqlTargetError`.
+ * MariaDB 10.4.2 and later, MySQL 8.0 and later. @throws RotatorOptionsError; its steps throw `MysqlTargetError`.
  */
 export function mysqlAlternatingUsers(options: MysqlAlternatingUsersOptions): MysqlRotator {
   return new AlternatingUsers(options);
@@ -65,11 +66,11 @@ class AlternatingUsers implements MysqlRotator {
     this.name = this.setup.name;
     const users = options.users ?? 2;
     if (!Number.isInteger(users) || users < 2 || users > 50)
-      throw new MysqlRotatorOptionsError(this.name, '`users` must be a whole number from 2 to 50.');
+      throw new RotatorOptionsError(this.name, '`users` must be a whole number from 2 to 50.');
     if (typeof options.baseName !== 'string' || options.baseName === '')
-      throw new MysqlRotatorOptionsError(this.name, '`baseName` must be a non-empty string.');
+      throw new RotatorOptionsError(this.name, '`baseName` must be a non-empty string.');
     if (options.admin === undefined)
-      throw new MysqlRotatorOptionsError(this.name, '`admin` is missing: users are created by an administrator.');
+      throw new RotatorOptionsError(this.name, '`admin` is missing: users are created by an administrator.');
     this.ring = ring ?? Array.from({ length: users }, (_, index) => `${options.baseName}_${index + 1}`);
     for (const user of this.ring) checkUserName(this.name, 'baseName', user);
   }

@@ -1,13 +1,14 @@
-import type {
-  CreateContext,
-  DatabaseCredentials,
-  PendingContext,
-  RetireContext,
-  RetireReport,
-  RotationContext,
+import {
+  RotatorOptionsError,
+  type CreateContext,
+  type DatabaseCredentials,
+  type PendingContext,
+  type RetireContext,
+  type RetireReport,
+  type RotationContext,
 } from '@nestjs-secrets/core';
 import { equipUser } from './equip-user.js';
-import { MysqlRotatorOptionsError, MysqlTargetError } from './mysql-target-errors.js';
+import { MysqlTargetError } from './mysql-target-errors.js';
 import type { TargetSession } from './mysql-target.js';
 import { proveUsable } from './new-credential.js';
 import { alive, proveDead, putToRest } from './old-credential.js';
@@ -41,7 +42,7 @@ export interface MysqlDualPasswordOptions extends MysqlRotatorOptions {
  * Retiring ends the sessions that began before the new password was promoted; whoever logged in with the old one after that, in the moments
  * until the promotion was heard of, cannot be told from the others, and is left to its pool to drain.
  *
- * @throws MysqlRotatorOptionsError; its steps throw `MysqlTargetError`, `ROLE_UNSUITABLE` where the server cannot hold two passwords.
+ * @throws RotatorOptionsError; its steps throw `MysqlTargetError`, `ROLE_UNSUITABLE` where the server cannot hold two passwords.
  */
 export function mysqlDualPassword(options: MysqlDualPasswordOptions): MysqlRotator {
   return new DualPassword(options);
@@ -56,7 +57,7 @@ class DualPassword implements MysqlRotator {
     this.setup = rotatorSetup('mysql/dual-password', options);
     this.name = this.setup.name;
     if (options.admin === undefined)
-      throw new MysqlRotatorOptionsError(this.name, '`admin` is missing: a user cannot give itself a second password.');
+      throw new RotatorOptionsError(this.name, '`admin` is missing: a user cannot give itself a second password.');
     if (options.username !== undefined) checkUserName(this.name, 'username', options.username);
   }
 

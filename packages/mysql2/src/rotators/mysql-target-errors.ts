@@ -45,13 +45,6 @@ export class UserMismatchError extends MysqlTargetError {
   }
 }
 
-/** `ROTATOR_OPTIONS_INVALID` */
-export class MysqlRotatorOptionsError extends SecretsError {
-  constructor(rotator: string, message: string) {
-    super('ROTATOR_OPTIONS_INVALID', `${rotator}: ${message}`);
-  }
-}
-
 interface ServerError {
   readonly errno: number;
   readonly sqlMessage: string;

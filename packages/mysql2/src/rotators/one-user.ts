@@ -1,5 +1,5 @@
-import type { CreateContext, DatabaseCredentials } from '@nestjs-secrets/core';
-import { MysqlRotatorOptionsError, MysqlTargetError } from './mysql-target-errors.js';
+import { RotatorOptionsError, type CreateContext, type DatabaseCredentials } from '@nestjs-secrets/core';
+import { MysqlTargetError } from './mysql-target-errors.js';
 import type { TargetSession } from './mysql-target.js';
 import { checkFirstUser, type MysqlRotatorSetup } from './rotator-options.js';
 import { accountName } from './sql-quoting.js';
@@ -13,16 +13,12 @@ export function nextPassword(
 ): DatabaseCredentials {
   const current = context.current?.value.username;
   const username = options.username ?? current;
-  if (username === undefined)
-    throw new MysqlRotatorOptionsError(setup.name, '`username` is needed for the first version.');
+  if (username === undefined) throw new RotatorOptionsError(setup.name, '`username` is needed for the first version.');
   if (current === undefined && options.admin === undefined) {
-    throw new MysqlRotatorOptionsError(
-      setup.name,
-      '`admin` is needed for the first version: a user cannot create itself.',
-    );
+    throw new RotatorOptionsError(setup.name, '`admin` is needed for the first version: a user cannot create itself.');
   }
   if (current !== undefined && current !== username) {
-    throw new MysqlRotatorOptionsError(
+    throw new RotatorOptionsError(
       setup.name,
       `\`username\` is ${JSON.stringify(username)}, but the current version belongs to ${JSON.stringify(current)}. Put a version with the other user first, or change the option.`,
     );

@@ -1,7 +1,6 @@
 import type { Connection } from 'mysql2/promise';
-import type { DatabaseCredentials, Secret, SecretRotator } from '@nestjs-secrets/core';
+import { RotatorOptionsError, type DatabaseCredentials, type Secret, type SecretRotator } from '@nestjs-secrets/core';
 import { databaseFact, type AccountFact } from './account-facts.js';
-import { MysqlRotatorOptionsError } from './mysql-target-errors.js';
 import { MysqlTarget, type MysqlConnection } from './mysql-target.js';
 import { databasePattern } from './sql-quoting.js';
 
@@ -57,17 +56,17 @@ export interface FirstUser {
   readonly prepare: MysqlRotatorOptions['prepare'];
 }
 
-/** @throws MysqlRotatorOptionsError */
+/** @throws RotatorOptionsError */
 export function rotatorSetup(defaultName: string, options: MysqlRotatorOptions): MysqlRotatorSetup {
   const name = options.name ?? defaultName;
   if (typeof name !== 'string' || name === '')
-    throw new MysqlRotatorOptionsError(defaultName, '`name` must be a non-empty string.');
+    throw new RotatorOptionsError(defaultName, '`name` must be a non-empty string.');
   const target = (connection: MysqlConnection, what: string): MysqlTarget => {
     if (typeof connection !== 'object' || connection === null)
-      throw new MysqlRotatorOptionsError(name, `\`${what}\` must be a mysql2 configuration.`);
+      throw new RotatorOptionsError(name, `\`${what}\` must be a mysql2 configuration.`);
     for (const option of ['user', 'password', 'password1', 'password2', 'password3', 'passwordSha1', 'uri']) {
       if (option in connection) {
-        throw new MysqlRotatorOptionsError(
+        throw new RotatorOptionsError(
           name,
           `\`${what}.${option}\` must not be given: this connection logs in as several users. State host, port and database.`,
         );
@@ -77,11 +76,11 @@ export function rotatorSetup(defaultName: string, options: MysqlRotatorOptions):
   };
   const replicaLagLimitMs = options.replicaLagLimitMs ?? 10_000;
   if (!Number.isFinite(replicaLagLimitMs) || replicaLagLimitMs < 0) {
-    throw new MysqlRotatorOptionsError(name, '`replicaLagLimitMs` must be a number of milliseconds, 0 or more.');
+    throw new RotatorOptionsError(name, '`replicaLagLimitMs` must be a number of milliseconds, 0 or more.');
   }
   const hosts = options.hosts ?? ['%'];
   if (!Array.isArray(hosts) || hosts.length === 0 || hosts.some((host) => !isHost(host))) {
-    throw new MysqlRotatorOptionsError(
+    throw new RotatorOptionsError(
       name,
       '`hosts` must be a list of hosts, addresses or patterns of 1 to 255 characters.',
     );
@@ -103,10 +102,10 @@ export function rotatorSetup(defaultName: string, options: MysqlRotatorOptions):
   };
 }
 
-/** @throws MysqlRotatorOptionsError when a first user would be able to do nothing. */
+/** @throws RotatorOptionsError when a first user would be able to do nothing. */
 export function checkFirstUser({ name, first }: MysqlRotatorSetup): void {
   if (first.prepare !== undefined || first.facts.length > 0) return;
-  throw new MysqlRotatorOptionsError(
+  throw new RotatorOptionsError(
     name,
     'the first version needs `connection.database`, of which its user gets ALL PRIVILEGES, or `prepare`, to grant something else.',
   );
@@ -127,7 +126,7 @@ export function rehearsalUser(base: string): string {
   return `${[...base].slice(0, REHEARSED_LENGTH).join('')}_rehearsal`;
 }
 
-/** @throws MysqlRotatorOptionsError */
+/** @throws RotatorOptionsError */
 export function checkUserName(rotator: string, option: string, user: unknown): void {
   // Names are stored in the Basic Multilingual Plane, and compared without trailing spaces.
   if (
@@ -137,18 +136,18 @@ export function checkUserName(rotator: string, option: string, user: unknown): v
     user.length > LONGEST_USER ||
     /[\0\uD800-\uDFFF]/.test(user)
   ) {
-    throw new MysqlRotatorOptionsError(
+    throw new RotatorOptionsError(
       rotator,
       `\`${option}\` must give user names of 1 to ${LONGEST_USER} characters (on MySQL 32), none above U+FFFF, and no space at the end.`,
     );
   }
 }
 
-/** @throws MysqlRotatorOptionsError when what the secret or the function gave is no log-in. */
+/** @throws RotatorOptionsError when what the secret or the function gave is no log-in. */
 export async function adminCredentials(rotator: string, admin: MysqlAdmin): Promise<DatabaseCredentials> {
   const given = typeof admin === 'function' ? await admin() : 'value' in admin ? admin.value : admin;
   if (typeof given?.username !== 'string' || given.username === '' || typeof given.password !== 'string') {
-    throw new MysqlRotatorOptionsError(rotator, '`admin` must give a `username` and a `password`.');
+    throw new RotatorOptionsError(rotator, '`admin` must give a `username` and a `password`.');
   }
   return given;
 }

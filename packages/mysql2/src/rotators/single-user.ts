@@ -1,13 +1,14 @@
-import type {
-  CreateContext,
-  DatabaseCredentials,
-  PendingContext,
-  RetireContext,
-  RetireReport,
-  RotationContext,
+import {
+  RotatorOptionsError,
+  type CreateContext,
+  type DatabaseCredentials,
+  type PendingContext,
+  type RetireContext,
+  type RetireReport,
+  type RotationContext,
 } from '@nestjs-secrets/core';
 import { equipUser } from './equip-user.js';
-import { MysqlRotatorOptionsError, MysqlTargetError } from './mysql-target-errors.js';
+import { MysqlTargetError } from './mysql-target-errors.js';
 import type { TargetSession } from './mysql-target.js';
 import { firstThatLogsIn, proveUsable } from './new-credential.js';
 import { alive, proveDead, putToRest } from './old-credential.js';
@@ -42,7 +43,7 @@ export interface MysqlSingleUserOptions extends MysqlRotatorOptions {
  * password is refused, so clients must try the pending one next, as the live pools do. Open sessions survive a change of password; retiring
  * ends those that began before it.
  *
- * MariaDB 10.4.2 and later, MySQL 8.0 and later. @throws MysqlRotatorOptionsError; its steps throw `MysqlTargetError`.
+ * MariaDB 10.4.2 and later, MySQL 8.0 and later. @throws RotatorOptionsError; its steps throw `MysqlTargetError`.
  */
 export function mysqlSingleUser(options: MysqlSingleUserOptions): MysqlRotator {
   return new SingleUser(options);
@@ -67,14 +68,11 @@ class SingleUser implements MysqlRotator {
     return value.username;
   }
 
-  /** @throws MysqlRotatorOptionsError without `admin`: nobody else can make a throw-away user. */
+  /** @throws RotatorOptionsError without `admin`: nobody else can make a throw-away user. */
   rehearsal(): MysqlRotator {
     const { admin, username } = this.options;
     if (admin === undefined)
-      throw new MysqlRotatorOptionsError(
-        this.name,
-        '`admin` is needed for a rehearsal, which makes a user of its own.',
-      );
+      throw new RotatorOptionsError(this.name, '`admin` is needed for a rehearsal, which makes a user of its own.');
     const { username: _real, ...options } = this.options;
     return new Rehearsal({
       rotator: new SingleUser(options),
