@@ -80,7 +80,7 @@ export class MysqlTarget {
         change: async (sql) => {
           hold.signal.throwIfAborted();
           // The limit is set first: a pause just before or after the assertion counts as well.
-          const latest = Math.ceil((hold.clock.now() + ahead) / 1000) + LATEST_ARRIVAL_S;
+          const latest = Math.floor((hold.clock.now() + ahead) / 1000) + LATEST_ARRIVAL_S;
           hold.assertHolder();
           await translated(client.query({ sql: dialect.inTime(sql, latest), timeout: STATEMENT_TIMEOUT_MS }));
         },
