@@ -138,7 +138,7 @@ function ask<R>(connection: MysqlConnection, statements: readonly string[], time
   return new Promise((resolve, reject) => {
     connection.query({ ...ROWS, sql: statements.join('; '), timeout }, (error, result) => {
       if (error !== null && error !== undefined) {
-        reject(error as Error);
+        reject(error);
         return;
       }
       const last: unknown = statements.length > 1 && Array.isArray(result) ? result.at(-1) : result;

@@ -213,7 +213,7 @@ export class PostgresBackend implements SqlBackend {
       const client = (await runner.connect()) as PgClient;
       const query: Query = async (text, values) => {
         const result = await client.query({ text, values, query_timeout: deadline.leftMs });
-        return (Array.isArray(result) ? result.at(-1) : result)?.rows ?? [];
+        return ((Array.isArray(result) ? result.at(-1) : result)?.rows ?? []) as Row[];
       };
       try {
         return await work(query);

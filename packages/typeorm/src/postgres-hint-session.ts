@@ -1,5 +1,5 @@
 import type { DataSource, QueryRunner } from 'typeorm';
-import type { PgClient, PgNotification, PgResult } from './postgres-source.js';
+import type { PgClient, PgNotification } from './postgres-source.js';
 
 export interface Look {
   readonly revision: number;
@@ -98,8 +98,7 @@ export class PostgresHintSession {
       query_timeout: this.answerWithinMs,
       ...(values === undefined ? {} : { values }),
     });
-    const last = Array.isArray(result) ? result.at(-1) : result;
-    return (last as (PgResult & { rows: unknown[] }) | undefined)?.rows as LookRow[];
+    return ((Array.isArray(result) ? result.at(-1) : result)?.rows ?? []) as LookRow[];
   }
 
   #leave(): void {

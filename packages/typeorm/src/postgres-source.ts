@@ -23,7 +23,7 @@ export interface PgNotification {
 }
 
 export interface PgResult {
-  readonly rows: Row[];
+  readonly rows: object[];
 }
 
 export interface Row {
