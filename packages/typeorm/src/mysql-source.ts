@@ -1,5 +1,6 @@
 import type { DataSource, DataSourceOptions } from 'typeorm';
 import { answerWithin, Deadline } from './deadline.js';
+import { leaveUnopened } from './own-source.js';
 import type { SqlLimits } from './sql-backend.js';
 import { Turnstile } from './turnstile.js';
 
@@ -49,9 +50,14 @@ export class MysqlSource {
 
   async open(): Promise<void> {
     if (this.#dataSource.isInitialized) return;
-    // TypeORM asks for the version without a limit of its own; a DataSource that comes late is not left open.
+    // TypeORM asks for the version without a limit of its own, and leaves its pool open when it gets none.
     const opening = this.#dataSource.initialize();
-    await answerWithin(this.limits.answerWithinMs, 'connecting', opening, (late) => void late.destroy());
+    try {
+      await answerWithin(this.limits.answerWithinMs, 'connecting', opening, (late) => void late.destroy());
+    } catch (error) {
+      await leaveUnopened(this.#dataSource, this.limits.answerWithinMs);
+      throw error;
+    }
   }
 
   async close(): Promise<void> {

@@ -3,6 +3,7 @@ import type { DataSource } from 'typeorm';
 import { judgeBatch, type JudgedBatch } from './commit-batch.js';
 import { answerWithin, Deadline } from './deadline.js';
 import type { Lookout } from './lookout.js';
+import { leaveUnopened } from './own-source.js';
 import { PostgresChannels } from './postgres-channels.js';
 import { PostgresLookout } from './postgres-lookout.js';
 import { postgresSource, sqlState, type PgClient, type PostgresOptions, type Row } from './postgres-source.js';
@@ -43,7 +44,7 @@ export class PostgresBackend implements SqlBackend {
   }
 
   async open(): Promise<void> {
-    if (!this.#source.isInitialized) await this.#source.initialize();
+    await this.#initialize();
     try {
       const table = await this.#connected((query) => this.#createTable(query));
       this.#channels = new PostgresChannels(table);
@@ -194,6 +195,16 @@ export class PostgresBackend implements SqlBackend {
 
   get #revisionQuery(): string {
     return `SELECT revision FROM ${this.#table} WHERE key = '${STORE_ROW}'`;
+  }
+
+  async #initialize(): Promise<void> {
+    if (this.#source.isInitialized) return;
+    try {
+      await this.#source.initialize();
+    } catch (error) {
+      await leaveUnopened(this.#source, this.limits.answerWithinMs);
+      throw error;
+    }
   }
 
   #storeRevision([row]: readonly Row[]): number {

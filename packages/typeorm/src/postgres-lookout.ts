@@ -17,6 +17,7 @@ export interface PostgresLookoutParts {
 /** How many of the latest own commits are known, to keep quiet when the database tells of them as well. */
 const REMEMBERED = 256;
 const RECONNECT_BASE_MS = 100;
+const DOUBT_BASE_MS = 250;
 
 /**
  * Listens on a held session for as long as somebody watches. When it is lost, opens another, with growing pauses, and tells every watcher to
@@ -25,12 +26,14 @@ const RECONNECT_BASE_MS = 100;
  */
 export class PostgresLookout implements Lookout {
   readonly #backOff = new BackOff(RECONNECT_BASE_MS);
+  readonly #doubts = new BackOff(DOUBT_BASE_MS);
   readonly #own = new Set<number>();
   readonly #closing = new AbortController();
   #session: PostgresHintSession | undefined;
   #running: Promise<void> | undefined;
   #poll: Lookout | undefined;
   #cancelCheck: Cancel | undefined;
+  #cancelDoubt: Cancel | undefined;
   #isInDoubt = false;
 
   constructor(
@@ -71,12 +74,18 @@ export class PostgresLookout implements Lookout {
     this.#isInDoubt = true;
     this.#poll?.doubt();
     const session = this.#session;
-    if (session !== undefined) void this.#look(session);
+    if (session === undefined || this.#cancelDoubt !== undefined) return;
+    // Never at once: watchers who look again, and fail again, would have this go round without a pause.
+    this.#cancelDoubt = systemClock.after(this.#doubts.next(), () => {
+      this.#cancelDoubt = undefined;
+      if (session === this.#session) void this.#look(session);
+    });
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
     this.#cancelCheck?.();
+    this.#cancelDoubt?.();
     this.#session?.end();
     await Promise.all([this.#poll?.close(), this.#running]);
   }
@@ -116,6 +125,7 @@ export class PostgresLookout implements Lookout {
       if (session !== this.#session || this.#closing.signal.aborted) return false;
       this.#backOff.reset();
       this.#isInDoubt &&= !wasInDoubt;
+      if (!wasInDoubt) this.#doubts.reset();
       if (this.#poll !== undefined) {
         void this.#poll.close();
         this.#poll = undefined;

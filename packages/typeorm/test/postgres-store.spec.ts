@@ -69,7 +69,7 @@ describe('the DataSource under a store', () => {
     expect(await dataSource.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 
-  it('is opened and closed by the store when nobody else did', async () => {
+  it('need not be open: the store connects for itself, and leaves nothing behind', async () => {
     const dataSource = source({ applicationName: 'store of its own' });
     const store = await opened(dataSource);
     expect(await sessionsOf('store of its own')).toBeGreaterThan(0);
