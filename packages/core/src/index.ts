@@ -18,6 +18,11 @@ export * from './client/secret.js';
 export * from './client/secret-link.js';
 export * from './client/secret-source.js';
 export * from './client/manager-source.js';
+export * from './client/pool/connection-register.js';
+export * from './client/pool/credential-choice.js';
+export * from './client/pool/live-pool-errors.js';
+export * from './client/pool/renewal.js';
+export * from './client/pool/roll.js';
 export * from './manager/descriptions.js';
 export type {
   CreateSecretOptions,

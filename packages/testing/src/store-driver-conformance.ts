@@ -1,6 +1,7 @@
 import type { StoreDriver } from '@nestjs-secrets/core';
 import type { ConformanceStore } from './store-driver/conformance-store.js';
 import { conditions, limits, revisions } from './store-driver/commits.js';
+import { racing } from './store-driver/racing.js';
 import { sharing } from './store-driver/sharing.js';
 import { Hearing, type FreshStore, type Hear, type OneDriver, type SeveralDrivers } from './store-driver/steps.js';
 import { listing, readingAndWriting } from './store-driver/values-and-lists.js';
@@ -67,7 +68,7 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
     );
   };
 
-  const hear: Hear = (driver) => new Hearing(driver, harness.hintWithinMs ?? 10_000);
+  const hear: Hear = (driver, prefixes) => new Hearing(driver, harness.hintWithinMs ?? 10_000, prefixes);
 
   readingAndWriting(one);
   listing(one);
@@ -77,5 +78,6 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
   hints(one, hear);
   lifeCycle(one, fresh);
   sharing(several, hear);
+  racing(one, several);
   return cases;
 }

@@ -1,58 +1,53 @@
-import { StoreUnavailableError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import { StoreUnavailableError, type HintListeners, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
 import type { DataSource } from 'typeorm';
-import { judgeBatch, type RowWrite } from './commit-batch.js';
-import { quotedTable, STORE_ROW, type KeyRange, type SqlBackend } from './sql-backend.js';
+import { judgeBatch, type JudgedBatch } from './commit-batch.js';
+import { answerWithin, Deadline } from './deadline.js';
+import type { Lookout } from './lookout.js';
+import { leaveUnopened } from './own-source.js';
+import { PostgresChannels } from './postgres-channels.js';
+import { PostgresLookout } from './postgres-lookout.js';
+import { postgresSource, sqlState, type PgClient, type PostgresOptions, type Row } from './postgres-source.js';
+import {
+  quotedTable,
+  STORE_ROW,
+  type KeyRange,
+  type SqlBackend,
+  type SqlLimits,
+  type StoreChanges,
+} from './sql-backend.js';
 
-/** The part of a pg client this backend uses. */
-interface PgClient {
-  query(query: { text: string; values?: unknown[]; query_timeout: number }): Promise<PgResult | PgResult[]>;
-  end(): Promise<void>;
-}
+type Query = (text: string, values?: readonly unknown[]) => Promise<Row[]>;
 
-interface PgResult {
-  readonly rows: Row[];
-}
-
-interface Row {
-  readonly key: string;
-  readonly value: Buffer;
-  /** A string, a number or a bigint, as the application has set up pg for int8. */
-  readonly revision: string | number | bigint;
-}
-
-type Query = (text: string, values?: unknown[]) => Promise<Row[]>;
-
-/** After this time without an answer a statement counts as failed, in milliseconds. */
-const ANSWER_LIMIT_MS = 10_000;
 const ATTEMPTS = 3;
 
 /**
  * A store in a table on PostgreSQL. Every transaction that writes first locks the row with the store's revision: writers come one after the
  * other, and under READ COMMITTED each sees all that the ones before it did.
  *
- * Speaks to the client under TypeORM's query runner, so that neither its SQL log nor its errors see what is stored.
+ * The same transaction notifies those who listen. Speaks to the client under TypeORM's query runner, so that neither its SQL log nor its
+ * errors see what is stored.
  */
 export class PostgresBackend implements SqlBackend {
   readonly name = 'sql (postgres)';
   readonly #table: string;
-  #isOurs = false;
+  readonly #source: DataSource;
+  #channels = new PostgresChannels('');
 
   constructor(
-    private readonly dataSource: DataSource,
-    schema: string | undefined,
+    Source: typeof DataSource,
+    options: PostgresOptions,
     table: string,
-    private readonly answerLimitMs = ANSWER_LIMIT_MS,
+    private readonly limits: SqlLimits,
   ) {
-    this.#table = quotedTable(table, schema);
+    this.#table = quotedTable(table, options.schema);
+    this.#source = postgresSource(Source, options, limits);
   }
 
   async open(): Promise<void> {
-    if (!this.dataSource.isInitialized) {
-      await this.dataSource.initialize();
-      this.#isOurs = true;
-    }
+    await this.#initialize();
     try {
-      await this.#connected((query) => this.#createTable(query));
+      const table = await this.#connected((query) => this.#createTable(query));
+      this.#channels = new PostgresChannels(table);
     } catch (error) {
       await this.close();
       throw error;
@@ -60,9 +55,19 @@ export class PostgresBackend implements SqlBackend {
   }
 
   async close(): Promise<void> {
-    if (!this.#isOurs) return;
-    this.#isOurs = false;
-    if (this.dataSource.isInitialized) await this.dataSource.destroy();
+    if (!this.#source.isInitialized) return;
+    // A server that does not answer does not say farewell either.
+    await answerWithin(this.limits.answerWithinMs, 'closing', this.#source.destroy()).catch(() => undefined);
+  }
+
+  lookout(listeners: HintListeners, revision: number, poll: () => Lookout): Lookout {
+    const parts = {
+      source: this.#source,
+      channels: this.#channels,
+      revisionQuery: this.#revisionQuery,
+      answerWithinMs: this.limits.answerWithinMs,
+    };
+    return new PostgresLookout(parts, listeners, revision, poll);
   }
 
   async get(key: string): Promise<StoreEntry | undefined> {
@@ -83,15 +88,18 @@ export class PostgresBackend implements SqlBackend {
   }
 
   revision(): Promise<number> {
-    return this.#connected(async (query) =>
-      this.#storeRevision(await query(`SELECT revision FROM ${this.#table} WHERE key = '${STORE_ROW}'`)),
-    );
+    return this.#connected(async (query) => this.#storeRevision(await query(this.#revisionQuery)));
+  }
+
+  async changesSince(): Promise<StoreChanges> {
+    return { revision: await this.revision() };
   }
 
   async transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
+    const deadline = new Deadline(this.limits.answerWithinMs);
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#connected((query) => this.#transactOnce(query, commits));
+        return await this.#connected((query) => this.#transactOnce(query, commits), deadline);
       } catch (error) {
         // serialization_failure and deadlock_detected: PostgreSQL has undone the transaction and asks for another try.
         if (attempt === ATTEMPTS || !['40001', '40P01'].includes(sqlState(error) ?? '')) throw error;
@@ -112,19 +120,22 @@ export class PostgresBackend implements SqlBackend {
   }
 
   async #transactOnce(query: Query, commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
-    // One round trip. Some applications turn synchronous_commit off for their own data; what is acknowledged here must stay.
+    // One round trip. Some applications turn synchronous_commit off for their own data; what is acknowledged here must stay. And a process
+    // that stops within the transaction, or vanishes with its network, must not keep the row that all the others wait for.
+    const limit = this.limits.answerWithinMs;
     const before = this.#storeRevision(
       await query(
         `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+         SELECT set_config('idle_in_transaction_session_timeout', '${limit}', true), set_config('lock_timeout', '${limit}', true);
          SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
-         SELECT revision FROM ${this.#table} WHERE key = '${STORE_ROW}' FOR UPDATE`,
+         ${this.#revisionQuery} FOR UPDATE`,
       ),
     );
     const stored = await this.#revisionsOf(query, commits);
-    const { outcomes, writes, revision } = judgeBatch(commits, before, (key) => stored.get(key) ?? 0);
-    await this.#write(query, writes, revision === before ? undefined : revision);
+    const judged = judgeBatch(commits, before, (key) => stored.get(key) ?? 0);
+    if (judged.revision !== before) await this.#write(query, judged);
     await query('COMMIT');
-    return outcomes;
+    return judged.outcomes;
   }
 
   async #revisionsOf(query: Query, commits: readonly StoreCommit[]): Promise<Map<string, number>> {
@@ -134,22 +145,35 @@ export class PostgresBackend implements SqlBackend {
     return new Map(rows.map((row) => [row.key, Number(row.revision)]));
   }
 
-  async #write(query: Query, writes: readonly RowWrite[], revision: number | undefined): Promise<void> {
-    if (revision === undefined) return;
+  async #write(query: Query, { writes, revision }: JudgedBatch): Promise<void> {
     const removed = writes.filter((write) => write.value === null).map((write) => write.key);
     const put = [
       ...writes.filter((write) => write.value !== null),
       { key: STORE_ROW, value: Buffer.alloc(0), revision },
     ];
+    const told = this.#channels.notifications(
+      writes.map((write) => write.key),
+      revision,
+    );
     if (removed.length > 0) await query(`DELETE FROM ${this.#table} WHERE key = ANY ($1::text[])`, [removed]);
     await query(
-      `INSERT INTO ${this.#table} (key, value, revision) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[])
-       ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
-      [put.map((row) => row.key), put.map((row) => row.value), put.map((row) => row.revision)],
+      `WITH put AS (
+         INSERT INTO ${this.#table} (key, value, revision) SELECT * FROM unnest($1::text[], $2::bytea[], $3::bigint[])
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision
+       )
+       SELECT pg_notify(channel, payload) FROM unnest($4::text[], $5::text[]) AS told (channel, payload)`,
+      [
+        put.map((row) => row.key),
+        put.map((row) => row.value),
+        put.map((row) => row.revision),
+        told.map(({ channel }) => channel),
+        told.map(({ payload }) => payload),
+      ],
     );
   }
 
-  async #createTable(query: Query): Promise<void> {
+  /** Makes the table if need be, and gives its full name. */
+  async #createTable(query: Query): Promise<string> {
     // Looked up first, since a role that may not create tables can still use one made for it.
     const found = await query(`SELECT 1 WHERE to_regclass($1) IS NOT NULL`, [this.#table]);
     // Two processes that create a table at once fail in PostgreSQL, IF NOT EXISTS or not; hence the lock.
@@ -161,6 +185,26 @@ export class PostgresBackend implements SqlBackend {
        INSERT INTO ${this.#table} (key, value, revision) VALUES ('${STORE_ROW}', '', 0) ON CONFLICT (key) DO NOTHING;
        COMMIT`,
     );
+    const [named] = await query(
+      `SELECT nspname || '.' || relname AS key FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+       WHERE pg_class.oid = to_regclass($1)`,
+      [this.#table],
+    );
+    return named?.key ?? this.#table;
+  }
+
+  get #revisionQuery(): string {
+    return `SELECT revision FROM ${this.#table} WHERE key = '${STORE_ROW}'`;
+  }
+
+  async #initialize(): Promise<void> {
+    if (this.#source.isInitialized) return;
+    try {
+      await this.#source.initialize();
+    } catch (error) {
+      await leaveUnopened(this.#source, this.limits.answerWithinMs);
+      throw error;
+    }
   }
 
   #storeRevision([row]: readonly Row[]): number {
@@ -171,13 +215,16 @@ export class PostgresBackend implements SqlBackend {
     );
   }
 
-  async #connected<R>(work: (query: Query) => Promise<R>): Promise<R> {
-    const runner = this.dataSource.createQueryRunner('master');
+  async #connected<R>(
+    work: (query: Query) => Promise<R>,
+    deadline = new Deadline(this.limits.answerWithinMs),
+  ): Promise<R> {
+    const runner = this.#source.createQueryRunner('master');
     try {
       const client = (await runner.connect()) as PgClient;
       const query: Query = async (text, values) => {
-        const result = await client.query({ text, values, query_timeout: this.answerLimitMs });
-        return (Array.isArray(result) ? result.at(-1) : result)?.rows ?? [];
+        const result = await client.query({ text, values, query_timeout: deadline.leftMs });
+        return ((Array.isArray(result) ? result.at(-1) : result)?.rows ?? []) as Row[];
       };
       try {
         return await work(query);
@@ -191,21 +238,18 @@ export class PostgresBackend implements SqlBackend {
   }
 }
 
-/** Ends the transaction an error left behind, or the whole connection when the error did not come from the server. */
+/**
+ * Ends the transaction an error left behind, or the whole connection when the error did not come from the server, or from one that no longer
+ * takes writes (read_only_sql_transaction, after a failover).
+ */
 async function leaveClean(client: PgClient, query: Query, error: unknown): Promise<void> {
   try {
-    if (sqlState(error) === undefined) throw error;
+    if ([undefined, '25006'].includes(sqlState(error))) throw error;
     await query('ROLLBACK');
   } catch {
     // An ended client is not taken back by the pool. Its farewell may never be answered, so nobody waits for it.
     client.end().catch(() => undefined);
   }
-}
-
-/** What tells an error of the server from one of the way to it, whose codes (EPIPE…) begin with an E: https://www.postgresql.org/docs/current/errcodes-appendix.html */
-function sqlState(error: unknown): string | undefined {
-  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
-  return typeof error.code === 'string' && /^(?!E)[0-9A-Z]{5}$/.test(error.code) ? error.code : undefined;
 }
 
 function toEntry(row: Row): StoreEntry {

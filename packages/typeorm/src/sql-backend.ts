@@ -1,4 +1,5 @@
-import { SecretsError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import { SecretsError, type HintListeners, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import type { Lookout } from './lookout.js';
 
 /** `STORE_OPTIONS_INVALID`: a DataSource or an option that a SQL store cannot work with. */
 export class StoreOptionsError extends SecretsError {
@@ -15,9 +16,23 @@ export interface KeyRange {
   readonly limit: number;
 }
 
+export interface StoreChanges {
+  /** The store's revision now. */
+  readonly revision: number;
+  /** What has been written since; undefined when the backend cannot tell all of it. */
+  readonly keys?: readonly string[];
+}
+
+/** The options of a SQL store, checked and complete. */
+export interface SqlLimits {
+  readonly pollIntervalMs: number;
+  readonly answerWithinMs: number;
+  readonly connections: number;
+}
+
 /**
  * What differs between databases. The store above checks requests, orders commits and keeps watch; a backend may throw whatever its
- * database throws, and says in `explain` what that means.
+ * database throws, within the time that `answerWithinMs` gives it, and says in `explain` what that means.
  */
 export interface SqlBackend {
   readonly name: string;
@@ -27,8 +42,11 @@ export interface SqlBackend {
   get(key: string): Promise<StoreEntry | undefined>;
   list(range: KeyRange): Promise<StoreEntry[]>;
   revision(): Promise<number>;
+  changesSince(revision: number): Promise<StoreChanges>;
   /** Judges and carries out these commits in one durable transaction, all of it or nothing. Never called twice at a time. */
   transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]>;
+  /** For a database that calls of itself; all others are asked. `poll` asks, for the time in which this one does not call. */
+  lookout?(listeners: HintListeners, toldRevision: number, poll: () => Lookout): Lookout;
   /** The second half of a sentence that begins with "The store sql (…)". */
   explain(error: Error & { readonly code?: unknown }): string;
 }
@@ -40,15 +58,23 @@ export const STORE_ROW = '';
 export const DEFAULT_TABLE = 'nestjs_secrets';
 
 /**
+ * The parts of a table's name: a schema, if there is one, and the table.
+ * @throws StoreOptionsError
+ */
+export function tableParts(table: string, schema?: string): string[] {
+  const parts = [...(schema === undefined || table.includes('.') ? [] : [schema]), ...table.split('.')];
+  if (parts.length <= 2 && parts.every((part) => /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(part))) return parts;
+  throw new StoreOptionsError(
+    `${JSON.stringify(parts.join('.'))} is not a table name: use letters, digits and _, with a schema and a dot before it if need be.`,
+  );
+}
+
+/**
  * The table's name, quoted.
  * @throws StoreOptionsError
  */
 export function quotedTable(table: string, schema?: string): string {
-  const parts = [...(schema === undefined || table.includes('.') ? [] : [schema]), ...table.split('.')];
-  if (parts.length <= 2 && parts.every((part) => /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/.test(part))) {
-    return parts.map((part) => `"${part}"`).join('.');
-  }
-  throw new StoreOptionsError(
-    `${JSON.stringify(parts.join('.'))} is not a table name: use letters, digits and _, with a schema and a dot before it if need be.`,
-  );
+  return tableParts(table, schema)
+    .map((part) => `"${part}"`)
+    .join('.');
 }

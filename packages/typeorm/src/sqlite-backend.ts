@@ -4,7 +4,15 @@ import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promi
 import { StoreUnavailableError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
 import type { DataSource, DataSourceOptions } from 'typeorm';
 import { judgeBatch } from './commit-batch.js';
-import { quotedTable, STORE_ROW, StoreOptionsError, type KeyRange, type SqlBackend } from './sql-backend.js';
+import { Deadline } from './deadline.js';
+import {
+  quotedTable,
+  STORE_ROW,
+  StoreOptionsError,
+  type KeyRange,
+  type SqlBackend,
+  type StoreChanges,
+} from './sql-backend.js';
 
 export type SqliteOptions = Extract<DataSourceOptions, { type: 'better-sqlite3' }>;
 
@@ -25,9 +33,6 @@ interface SqliteStatement {
 
 type Statements = ReturnType<typeof prepareStatements>;
 
-/** How long a commit waits for another process that writes to the same file, in milliseconds. */
-const BUSY_LIMIT_MS = 5000;
-
 /**
  * A store in a SQLite file, written ahead and synced in each commit (https://sqlite.org/pragma.html#pragma_synchronous).
  *
@@ -44,6 +49,8 @@ export class SqliteBackend implements SqlBackend {
     private readonly Source: typeof DataSource,
     private readonly options: SqliteOptions,
     table: string,
+    /** How long a call waits for another process that writes to the same file, in milliseconds. */
+    private readonly busyLimitMs: number,
   ) {
     this.#table = quotedTable(table);
     if (table.includes('.')) throw new StoreOptionsError(`${table}: a SQLite table has no schema; leave it out.`);
@@ -62,7 +69,7 @@ export class SqliteBackend implements SqlBackend {
         `cannot be opened: there is no folder ${folder}. Create it, or choose another path.`,
       );
     });
-    await patiently(() => this.#connect());
+    await patiently(this.busyLimitMs, () => this.#connect());
   }
 
   async close(): Promise<void> {
@@ -73,19 +80,23 @@ export class SqliteBackend implements SqlBackend {
   }
 
   get(key: string): Promise<StoreEntry | undefined> {
-    return readPatiently(() => this.#open.get.get(key) as StoreEntry | undefined);
+    return readPatiently(this.busyLimitMs, () => this.#open.get.get(key) as StoreEntry | undefined);
   }
 
   list({ from, after, until, limit }: KeyRange): Promise<StoreEntry[]> {
-    return readPatiently(() => this.#open.list.all(from, after, until, limit) as StoreEntry[]);
+    return readPatiently(this.busyLimitMs, () => this.#open.list.all(from, after, until, limit) as StoreEntry[]);
   }
 
   revision(): Promise<number> {
-    return readPatiently(() => this.#revisionOf(STORE_ROW));
+    return readPatiently(this.busyLimitMs, () => this.#revisionOf(STORE_ROW));
+  }
+
+  async changesSince(): Promise<StoreChanges> {
+    return { revision: await this.revision() };
   }
 
   transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
-    return patiently(() => this.#open.transact.immediate(() => this.#judgeAndWrite(commits)));
+    return patiently(this.busyLimitMs, () => this.#open.transact.immediate(() => this.#judgeAndWrite(commits)));
   }
 
   explain(error: Error & { readonly code?: unknown }): string {
@@ -100,7 +111,7 @@ export class SqliteBackend implements SqlBackend {
     if (code.startsWith('SQLITE_CANTOPEN'))
       return `cannot open ${file}: is it a file, and may this process read and write it?`;
     if (code.startsWith('SQLITE_FULL')) return `cannot write to ${file}: the disk is full.`;
-    if (isBusy(error)) return `is locked: another process kept writing to ${file} for ${BUSY_LIMIT_MS} ms.`;
+    if (isBusy(error)) return `is locked: another process kept writing to ${file} for ${this.busyLimitMs} ms.`;
     return `did not do its work on ${file}: ${error.message}`;
   }
 
@@ -201,19 +212,19 @@ function prepareStatements(connection: SqliteConnection, table: string) {
 }
 
 /** Leaves the event loop a turn before each read: SQLite reads within the call, and a long run of reads must not hold up everything else. */
-async function readPatiently<R>(read: () => R): Promise<R> {
+async function readPatiently<R>(limitMs: number, read: () => R): Promise<R> {
   await nextTurn();
-  return patiently(read);
+  return patiently(limitMs, read);
 }
 
 /** Does `work` again for as long as another process has the file locked, up to the limit. */
-async function patiently<R>(work: () => R | Promise<R>): Promise<R> {
-  const deadline = Date.now() + BUSY_LIMIT_MS;
+async function patiently<R>(limitMs: number, work: () => R | Promise<R>): Promise<R> {
+  const deadline = new Deadline(limitMs);
   for (;;) {
     try {
       return await work();
     } catch (error) {
-      if (!isBusy(error) || Date.now() > deadline) throw error;
+      if (!isBusy(error) || deadline.isOver) throw error;
       await pause(2 + Math.random() * 20);
     }
   }

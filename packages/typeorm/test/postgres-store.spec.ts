@@ -24,15 +24,19 @@ afterEach(async () => {
   for (const source of sources.splice(0)) if (source.isInitialized) await source.destroy();
 });
 
-function source(options: Partial<PostgresOptions> = {}): DataSource {
+function options(): PostgresOptions {
   const { host, port, database, admin } = postgres;
-  const made = new DataSource({ type: 'postgres', host, port, database, ...admin, ...options });
+  return { type: 'postgres', host, port, database, ...admin };
+}
+
+function source(own: Partial<PostgresOptions> = {}): DataSource {
+  const made = new DataSource({ ...options(), ...own });
   sources.push(made);
   return made;
 }
 
-async function opened(dataSource: DataSource, options: SqlStoreOptions = {}): Promise<StoreDriver> {
-  const store = sqlStore(dataSource, { table: `pg_store_${tables++}`, ...options });
+async function opened(dataSource: DataSource, own: SqlStoreOptions = {}): Promise<StoreDriver> {
+  const store = sqlStore(dataSource, { table: `pg_store_${tables++}`, ...own });
   stores.push(store);
   await store.open();
   return store;
@@ -65,7 +69,7 @@ describe('the DataSource under a store', () => {
     expect(await dataSource.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
   });
 
-  it('is opened and closed by the store when nobody else did', async () => {
+  it('need not be open: the store connects for itself, and leaves nothing behind', async () => {
     const dataSource = source({ applicationName: 'store of its own' });
     const store = await opened(dataSource);
     expect(await sessionsOf('store of its own')).toBeGreaterThan(0);
@@ -179,9 +183,8 @@ describe('a database that does not do its work', () => {
   });
 
   it('gives up on a statement without an answer, and does not use its connection again', async () => {
-    const dataSource = source({ poolSize: 1, applicationName: 'unanswered' });
-    await dataSource.initialize();
-    const backend = new PostgresBackend(dataSource, undefined, 'unanswered', 300);
+    const limits = { answerWithinMs: 300, pollIntervalMs: 20, connections: 1 };
+    const backend = new PostgresBackend(DataSource, options(), 'unanswered', limits);
     await backend.open();
     const holder = source();
     await holder.initialize();
@@ -195,6 +198,7 @@ describe('a database that does not do its work', () => {
     await runner.release();
     expect(await backend.transact([{ conditions: [], writes }])).toEqual([1]);
     expect(await backend.get('a')).toMatchObject({ revision: 1 });
+    await backend.close();
   });
 
   it('keeps a transaction that PostgreSQL asks to try again out of the caller’s sight', async () => {

@@ -103,7 +103,9 @@ describe('options that cannot serve', () => {
     ['an empty table name', () => sqliteStore({ path: 'x', table: '' }), /not a table name/],
     ['a table with a schema', () => sqliteStore({ path: 'x', table: 'a.b' }), /no schema/],
     ['a poll interval of 0', () => sqliteStore({ path: 'x', pollIntervalMs: 0 }), /pollIntervalMs/],
-    ['another database', () => sqlStore(ofType('mysql')), /better-sqlite3 and postgres, not with mysql/],
+    ['a limit of 0 for answers', () => sqliteStore({ path: 'x', answerWithinMs: 0 }), /answerWithinMs/],
+    ['half a connection', () => sqliteStore({ path: 'x', connections: 0.5 }), /connections/],
+    ['another database', () => sqlStore(ofType('oracle')), /mysql and postgres, not with oracle/],
   ])('%s', (_name, make, message) => {
     expect(make).toThrow(
       expect.objectContaining({ code: 'STORE_OPTIONS_INVALID', message: expect.stringMatching(message) }),

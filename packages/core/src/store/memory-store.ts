@@ -70,9 +70,9 @@ class MemoryStore implements StoreDriver {
     return this.#revision;
   }
 
-  watch(onHint: (hint: StoreHint) => void): () => void {
+  watch(onHint: (hint: StoreHint) => void, prefixes?: readonly string[]): () => void {
     this.#mustBeOpen();
-    return this.#listeners.add(onHint);
+    return this.#listeners.add(onHint, prefixes);
   }
 
   #mustBeOpen(): void {

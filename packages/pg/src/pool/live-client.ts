@@ -1,10 +1,8 @@
-import type { DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
+import type { ConnectionRegister, CredentialChoice, DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
+import { LivePoolCredentialsError } from '@nestjs-secrets/core';
 import pg from 'pg';
-import type { ConnectionRegister } from './connection-register.js';
-import type { CredentialChoice } from './credential-choice.js';
-import { isRefusal } from './credential-choice.js';
-import { LivePoolCredentialsError } from './live-pool-errors.js';
 import type { RecentStatements } from './recent-statements.js';
+import { isRefusal } from './refusal.js';
 
 type Connected = (error: Error | null) => void;
 
@@ -14,7 +12,7 @@ type Connected = (error: Error | null) => void;
  */
 export function liveClientClass(
   choice: CredentialChoice,
-  register: ConnectionRegister,
+  register: ConnectionRegister<pg.ClientBase>,
   statements: RecentStatements,
 ): new (config?: pg.ClientConfig) => pg.Client {
   return class LiveClient extends pg.Client {

@@ -1,19 +1,13 @@
-import type { DatabaseCredentials, Secret, SecretAttachment } from '@nestjs-secrets/core';
-import { secretLink } from '@nestjs-secrets/core';
+import type { DatabaseCredentials, PoolGeneration, Renewal, Secret, SecretAttachment } from '@nestjs-secrets/core';
+import { ConnectionRegister, CredentialChoice, LivePoolClosedError, Roll, secretLink } from '@nestjs-secrets/core';
 import pg from 'pg';
-import type { PoolGeneration } from './connection-register.js';
-import { ConnectionRegister } from './connection-register.js';
-import { CredentialChoice } from './credential-choice.js';
 import { Eviction } from './eviction.js';
 import { liveClientClass } from './live-client.js';
 import type { LivePoolConfig } from './live-pool-config.js';
 import { describeTarget, withoutCredentials } from './live-pool-config.js';
-import { LivePoolClosedError } from './live-pool-errors.js';
 import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import { poolInternals } from './pool-internals.js';
 import { RecentStatements } from './recent-statements.js';
-import type { Renewal } from './renewal.js';
-import { Roll } from './roll.js';
 
 const DEFAULT_PACE_MS = 20;
 const DEFAULT_END_TIMEOUT_MS = 10_000;
@@ -37,8 +31,8 @@ interface Waiter {
 export class LivePool extends pg.Pool {
   readonly #label: string;
   readonly #choice: CredentialChoice;
-  readonly #register: ConnectionRegister;
-  readonly #renewal: Renewal;
+  readonly #register: ConnectionRegister<pg.ClientBase>;
+  readonly #renewal: Renewal<pg.ClientBase>;
   readonly #attachment: SecretAttachment;
   readonly #changes: { unsubscribe(): void };
   readonly #waiters = new Set<Waiter>();
@@ -51,7 +45,7 @@ export class LivePool extends pg.Pool {
    */
   constructor(secret: Secret<DatabaseCredentials>, config: LivePoolConfig = {}) {
     const choice = new CredentialChoice(secret);
-    const register = new ConnectionRegister();
+    const register = new ConnectionRegister<pg.ClientBase>();
     const statements = new RecentStatements();
     const options = withoutCredentials(config);
     super({ ...options, Client: liveClientClass(choice, register, statements) });
@@ -198,7 +192,7 @@ export class LivePool extends pg.Pool {
     for (const waiter of this.#waiters) this.#fail(waiter, new LivePoolClosedError(this.#label, message));
   }
 
-  #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal {
+  #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal<pg.ClientBase> {
     const internals = poolInternals(this);
     if (internals === undefined) {
       return new Eviction(this, this.#register, this.#choice, (callback) => super.connect(callback));

@@ -49,6 +49,27 @@ export function conditions(one: OneDriver): void {
     assert.equal(await driver.revision(), before);
   });
 
+  one('judges two hundred conditions, each of which counts', async (driver) => {
+    const keys = Array.from({ length: 200 }, (_, index) => `many/${index}`);
+    await putAll(driver, keys);
+    const revision = await revisionOf(driver, 'many/0');
+    const all = keys.map((key) => ({ key, revision }));
+    for (const at of [0, 99, 127, 199]) {
+      const oneFails = all.map((condition, index) => (index === at ? { ...condition, revision: 0 } : condition));
+      assert.equal(await driver.commit({ conditions: oneFails, writes: [{ key: 'b', value: bytes('b') }] }), undefined);
+    }
+    assert.equal(await driver.get('b'), undefined);
+    const writes = keys.map((key) => ({ key, value: bytes('second') }));
+    assert.equal(typeof (await driver.commit({ conditions: all, writes })), 'number');
+    assert.equal(
+      await driver.commit({ conditions: all, writes }),
+      undefined,
+      'the second of two equal commits is late',
+    );
+    const entries = await driver.list({ prefix: 'many/', limit: 1000 });
+    assert.deepEqual(new Set(entries.map(text)), new Set(['second']));
+  });
+
   one('judges conditions without writing', async (driver) => {
     const a = await put(driver, 'a', 'a1');
     assert.equal(await driver.commit({ conditions: [{ key: 'a', revision: a }], writes: [] }), await driver.revision());

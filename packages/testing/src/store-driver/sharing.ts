@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { bytes, increment, put, revisionOf, text, VALUE_LIMIT, type Hear, type SeveralDrivers } from './steps.js';
+import {
+  bytes,
+  increment,
+  put,
+  putAll,
+  revisionOf,
+  text,
+  VALUE_LIMIT,
+  type Hear,
+  type SeveralDrivers,
+} from './steps.js';
 
 export function sharing(several: SeveralDrivers, hear: Hear): void {
   several('keeps everything over close and open', async (connect) => {
@@ -77,6 +87,28 @@ export function sharing(several: SeveralDrivers, hear: Hear): void {
     await put(here, 'b', 'value');
     await put(there, 'c', 'value');
     await heard.of('c');
+  });
+
+  several('hints a narrowed watch at commits of the other driver', async (connect) => {
+    const [here, there] = [await connect(), await connect()];
+    const secrets = hear(here, ['secret/']);
+    await put(there, 'secret/A', 'value');
+    await secrets.of('secret/A');
+    const instances = hear(here, ['instance/']);
+    await put(there, 'instance/1', 'value');
+    await instances.of('instance/1');
+    await there.commit({ conditions: [], writes: [{ key: 'secret/A', value: null }] });
+    await secrets.of('secret/A');
+  });
+
+  several('hints at large commits of the other driver', async (connect) => {
+    const [here, there] = [await connect(), await connect()];
+    const everything = hear(here);
+    const narrowed = hear(here, ['secret/']);
+    const keys = Array.from({ length: 300 }, (_, index) => `secret/${'x'.repeat(100)}/${index}`);
+    await putAll(there, [...keys, 'instance/1']);
+    await everything.of('instance/1');
+    await narrowed.of(keys.at(-1) ?? '');
   });
 
   several('opens an empty store from several drivers at once', async (connect) => {

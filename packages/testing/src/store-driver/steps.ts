@@ -14,7 +14,7 @@ export type FreshStore = (
 ) => void;
 
 /** Begins to collect the hints of a driver. */
-export type Hear = (driver: StoreDriver) => Hearing;
+export type Hear = (driver: StoreDriver, prefixes?: readonly string[]) => Hearing;
 
 export const VALUE_LIMIT = 1_048_576;
 
@@ -25,8 +25,9 @@ export class Hearing {
   constructor(
     driver: StoreDriver,
     private readonly withinMs: number,
+    prefixes?: readonly string[],
   ) {
-    driver.watch((hint) => this.#hints.push(hint));
+    driver.watch((hint) => this.#hints.push(hint), prefixes);
   }
 
   /** Waits for a hint that covers `key`, and forgets the hints so far. */

@@ -44,6 +44,44 @@ export function hints(one: OneDriver, hear: Hear): void {
     await heard.of('b');
   });
 
+  one('hints a narrowed watch at whatever is under one of its prefixes', async (driver) => {
+    const heard = hear(driver, ['secret/', 'rotation/My', 'whole-key']);
+    for (const key of ['secret/A', 'secret/B/c', 'rotation/MyDbCreds', 'whole-key', 'whole-key/and/more']) {
+      await put(driver, 'instance/1', 'of no interest');
+      await put(driver, key, 'value');
+      await heard.of(key);
+    }
+    await driver.commit({
+      conditions: [],
+      writes: [
+        { key: 'instance/1', value: null },
+        { key: 'secret/A', value: null },
+      ],
+    });
+    await heard.of('secret/A');
+  });
+
+  one('narrows no watch but the one that asked for it', async (driver) => {
+    const everything = hear(driver);
+    const empty = hear(driver, ['']);
+    const secrets = hear(driver, ['secret/']);
+    const instances = hear(driver, ['instance/']);
+    await put(driver, 'secret/A', 'value');
+    for (const heard of [everything, secrets, empty]) await heard.of('secret/A');
+    await put(driver, 'instance/1', 'value');
+    for (const heard of [everything, instances, empty]) await heard.of('instance/1');
+  });
+
+  one('hints the narrowed watches that are left when others have ended', async (driver) => {
+    const ends = [driver.watch(() => undefined), driver.watch(() => undefined, ['secret/'])];
+    const heard = hear(driver, ['secret/', 'instance/']);
+    for (const end of ends) end();
+    await put(driver, 'secret/A', 'value');
+    await heard.of('secret/A');
+    await put(driver, 'instance/1', 'value');
+    await heard.of('instance/1');
+  });
+
   one('calls no listener from within the commit call', async (driver) => {
     let inCall = true;
     const calledInside: boolean[] = [];

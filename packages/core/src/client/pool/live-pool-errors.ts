@@ -1,4 +1,4 @@
-import { SecretsError } from '@nestjs-secrets/core';
+import { SecretsError } from '../../foundation/errors.js';
 
 /** `LIVE_POOL_CLOSED`: a connection was asked for after `end()`, or a waiter was still in the queue when `endTimeoutMs` had passed. */
 export class LivePoolClosedError extends SecretsError {

@@ -1,13 +1,8 @@
-import type { DatabaseCredentials, Secret, SecretLink, SecretVersion } from '@nestjs-secrets/core';
-import { secretLink } from '@nestjs-secrets/core';
-
-// invalid_password and invalid_authorization_specification, https://www.postgresql.org/docs/current/errcodes-appendix.html
-const REFUSALS = new Set(['28P01', '28000']);
-
-/** Whether the server refused the log-in itself, as opposed to being away or out of connections. */
-export function isRefusal(error: unknown): error is Error {
-  return error instanceof Error && 'code' in error && REFUSALS.has(String(error.code));
-}
+import type { SecretVersion } from '../../versions/secret-version.js';
+import type { DatabaseCredentials } from '../database-credentials.js';
+import type { SecretLink } from '../secret-link.js';
+import { secretLink } from '../secret-link.js';
+import type { Secret } from '../secret.js';
 
 /**
  * Which version of the secret the next connection opens with: the current one, or, while that one is known to be refused, the best
