@@ -26,6 +26,8 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
   /** While set, this process counts as one that was paused and has not re-read the secret yet. */
   pause: Promise<void> | undefined;
   updates = 0;
+  /** Called when a consumer says that it holds something else now. */
+  onUpdate: () => void = () => undefined;
   readonly [SECRET_LINK]: SecretLink<DatabaseCredentials>;
 
   constructor(versionId: string, value: DatabaseCredentials) {
@@ -44,7 +46,11 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
       },
       attach: (consumer) => {
         this.consumers.add(consumer);
-        return { update: () => (this.updates += 1), detach: () => this.consumers.delete(consumer) };
+        const update = (): void => {
+          this.updates += 1;
+          this.onUpdate();
+        };
+        return { update, detach: () => this.consumers.delete(consumer) };
       },
       report: (failure) => void this.reported.push(failure),
       afterPause: () => this.pause,
@@ -70,6 +76,19 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
   publish(versionId: string, value: DatabaseCredentials, rolledBack = false): void {
     const previousVersionId = this.versionId;
     this.changes$.next({ name: this.name, versionId, value, previousVersionId, rolledBack });
+  }
+
+  /** What the handle does after its process stood still: nobody is let through until the secret was read anew. */
+  pauseProcess(): { readAnew(publish?: () => void): void } {
+    let done = (): void => undefined;
+    this.pause = new Promise((resolve) => (done = resolve));
+    return {
+      readAnew: (publish = () => undefined) => {
+        publish();
+        this.pause = undefined;
+        done();
+      },
+    };
   }
 
   /** The version ids its consumers hold. */

@@ -64,6 +64,8 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
       `--datadir=${dataFolder}`,
       '--auth-root-authentication-method=normal',
       '--skip-test-db',
+      // Two installations at a time get into each other's way in the common one.
+      `--tmpdir=${folder}`,
       ...asRoot,
     ]);
     const initFile = path.join(folder, 'init.sql');
@@ -73,6 +75,7 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
       [
         '--no-defaults',
         `--datadir=${dataFolder}`,
+        `--tmpdir=${folder}`,
         `--port=${port}`,
         `--bind-address=${host}`,
         '--skip-networking=0',

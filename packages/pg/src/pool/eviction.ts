@@ -1,6 +1,6 @@
 import type { ConnectionRegister, CredentialChoice, Renewal } from '@nestjs-secrets/core';
 import type pg from 'pg';
-import type { ConnectCallback } from './pool-internals.js';
+import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 
 /**
  * What a pool does when pg-pool lacks the members a roll needs: old connections end as they come back, and idle ones one at a time, with
@@ -46,6 +46,16 @@ export class Eviction implements Renewal<pg.ClientBase> {
 
   closed(client: pg.ClientBase): void {
     if (this.#evicting.delete(client)) this.wake();
+  }
+
+  async dropIdle(isStale: (client: pg.ClientBase) => boolean): Promise<void> {
+    const asked = Array.from({ length: this.#pool.idleCount }, () => this.#ask());
+    // Only given back together, or the first would be handed out again in place of the second.
+    for (const { client, release } of await Promise.all(asked)) release(client !== undefined && isStale(client));
+  }
+
+  #ask(): Promise<{ client: pg.PoolClient | undefined; release: ReleaseClient }> {
+    return new Promise((resolve) => this.#connect((_error, client, release) => resolve({ client, release })));
   }
 
   stop(): void {

@@ -1,15 +1,22 @@
 import type { DatabaseCredentials, PoolGeneration, Renewal, Secret, SecretAttachment } from '@nestjs-secrets/core';
-import { ConnectionRegister, CredentialChoice, LivePoolClosedError, Roll, secretLink } from '@nestjs-secrets/core';
+import {
+  ConnectionRegister,
+  CredentialChoice,
+  LivePoolClosedError,
+  PauseGate,
+  Roll,
+  secretLink,
+  WaitingCallers,
+} from '@nestjs-secrets/core';
 import pg from 'pg';
 import { Eviction } from './eviction.js';
-import { liveClientClass } from './live-client.js';
+import { liveClientClass, type ReportRefusal } from './live-client.js';
 import type { LivePoolConfig } from './live-pool-config.js';
 import { describeTarget, withoutCredentials } from './live-pool-config.js';
 import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import { poolInternals } from './pool-internals.js';
 import { RecentStatements } from './recent-statements.js';
 
-const DEFAULT_PACE_MS = 20;
 const DEFAULT_END_TIMEOUT_MS = 10_000;
 // A connection opened with a candidate works, so asking again whether the current version is accepted by now is no matter of haste.
 const STAND_IN_RECHECK_MS = 1000;
@@ -35,26 +42,37 @@ export class LivePool extends pg.Pool {
   readonly #renewal: Renewal<pg.ClientBase>;
   readonly #attachment: SecretAttachment;
   readonly #changes: { unsubscribe(): void };
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new WaitingCallers<Waiter>();
+  readonly #gate: PauseGate<Waiter>;
   readonly #endTimeoutMs: number;
-  #served: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
   /**
    * @throws LivePoolConfigError when the connection string cannot be read.
    */
   constructor(secret: Secret<DatabaseCredentials>, config: LivePoolConfig = {}) {
-    const choice = new CredentialChoice(secret);
+    const link = secretLink(secret);
+    const choice = new CredentialChoice(secret, () => this.#attachment.update());
     const register = new ConnectionRegister<pg.ClientBase>();
     const statements = new RecentStatements();
     const options = withoutCredentials(config);
-    super({ ...options, Client: liveClientClass(choice, register, statements) });
+    const label = `pg pool ${describeTarget(options)}`;
+    const report: ReportRefusal = (versionId, kind, code) => link.report({ versionId, kind, code, consumer: label });
+    super({ ...options, Client: liveClientClass(choice, register, statements, report) });
     this.#choice = choice;
     this.#register = register;
-    this.#label = `pg pool ${describeTarget(options)}`;
+    this.#label = label;
     this.#endTimeoutMs = config.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS;
     this.#renewal = this.#createRenewal(config, statements);
-    this.#attachment = secretLink(secret).attach({ label: this.#label, holds: () => register.versionIds() });
+    this.#gate = new PauseGate<Waiter>({
+      link,
+      clear: () => this.#renewal.dropIdle((client) => register.versionOf(client) !== choice.currentVersionId),
+      resume: (heldBack) => this.#resume(heldBack),
+    });
+    this.#attachment = link.attach({
+      label,
+      holds: () => new Set([...register.versionIds(), ...choice.kept()]),
+    });
     register.listen({
       generationsChanged: () => this.#attachment.update(),
       closed: (client, versionId, wasOpen) => this.#renewal.closed(client, versionId, wasOpen),
@@ -90,10 +108,7 @@ export class LivePool extends pg.Pool {
       });
     }
     if (this.#closed !== undefined) {
-      const error = new LivePoolClosedError(
-        this.#label,
-        'was ended: stop whatever still asks it for connections before ending it.',
-      );
+      const error = new LivePoolClosedError(this.#label);
       process.nextTick(callback, error, undefined, () => undefined);
       return;
     }
@@ -116,6 +131,7 @@ export class LivePool extends pg.Pool {
   }
 
   #acquire(waiter: Waiter): void {
+    if (this.#gate.holdsBack(waiter)) return;
     super.connect((error, client, release) => {
       if (client !== undefined) {
         this.#handOver(waiter, client, release);
@@ -127,29 +143,20 @@ export class LivePool extends pg.Pool {
         return;
       }
       waiter.tried.add(refused);
-      void this.#hasUntried(waiter.tried).then((goOn) => {
+      void this.#choice.hasUntried(waiter.tried).then((goOn) => {
         if (goOn && this.#waiters.has(waiter)) this.#acquire(waiter);
         else this.#fail(waiter, error);
       });
     });
   }
 
-  async #hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
-    try {
-      if (!tried.has(this.#choice.pick().versionId)) return true;
-      await this.#choice.learn();
-      return !tried.has(this.#choice.pick().versionId);
-    } catch {
-      // Without any valid version left, the refusal at hand is the better thing to report.
-      return false;
-    }
-  }
-
   #handOver(waiter: Waiter, client: pg.PoolClient, release: ReleaseClient): void {
-    if (!this.#settle(waiter)) {
-      release();
+    const isWaiting = this.#waiters.has(waiter);
+    if (!isWaiting || this.#gate.holdsBack(waiter)) {
+      release(isWaiting && this.#renewal.claims(client));
       return;
     }
+    this.#waiters.settle(waiter);
     let released = false;
     client.release = (destroy) => {
       // pg-pool throws when a client is released twice, which must not cost a second connection its place.
@@ -160,36 +167,25 @@ export class LivePool extends pg.Pool {
     waiter.callback(undefined, client, client.release);
   }
 
-  #fail(waiter: Waiter, error: Error | undefined): void {
-    if (this.#settle(waiter)) waiter.callback(error, undefined, () => undefined);
+  #resume(heldBack: ReadonlySet<Waiter>): void {
+    for (const waiter of this.#waiters) {
+      if (heldBack.has(waiter)) this.#acquire(waiter);
+    }
   }
 
-  /** False when the waiter was told something already. */
-  #settle(waiter: Waiter): boolean {
-    const isWaiting = this.#waiters.delete(waiter);
-    if (this.#waiters.size === 0) this.#served?.();
-    return isWaiting;
+  #fail(waiter: Waiter, error: Error | undefined): void {
+    if (this.#waiters.settle(waiter)) waiter.callback(error, undefined, () => undefined);
   }
 
   async #close(): Promise<void> {
     this.#changes.unsubscribe();
     this.#renewal.stop();
-    await this.#waitersServed();
+    for (const waiter of await this.#waiters.served(this.#endTimeoutMs)) {
+      this.#fail(waiter, new LivePoolClosedError(this.#label, this.#endTimeoutMs));
+    }
     await super.end();
     await this.#register.empty();
     this.#attachment.detach();
-  }
-
-  async #waitersServed(): Promise<void> {
-    if (this.#waiters.size === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      this.#served = resolve;
-      timer = setTimeout(resolve, this.#endTimeoutMs);
-    });
-    clearTimeout(timer);
-    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
-    for (const waiter of this.#waiters) this.#fail(waiter, new LivePoolClosedError(this.#label, message));
   }
 
   #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal<pg.ClientBase> {
@@ -198,8 +194,7 @@ export class LivePool extends pg.Pool {
       return new Eviction(this, this.#register, this.#choice, (callback) => super.connect(callback));
     }
     return new Roll(internals, this.#register, this.#choice, {
-      concurrency: replacement?.concurrency ?? 1,
-      paceMs: replacement?.paceMs ?? DEFAULT_PACE_MS,
+      ...replacement,
       warmUp: async (client) => {
         await statements.rehearse(client);
         await warmUp?.(client);

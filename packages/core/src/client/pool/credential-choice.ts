@@ -3,6 +3,7 @@ import type { DatabaseCredentials } from '../database-credentials.js';
 import type { SecretLink } from '../secret-link.js';
 import { secretLink } from '../secret-link.js';
 import type { Secret } from '../secret.js';
+import { LivePoolCredentialsError } from './live-pool-errors.js';
 
 /**
  * Which version of the secret the next connection opens with: the current one, or, while that one is known to be refused, the best
@@ -13,12 +14,15 @@ export class CredentialChoice {
   readonly #link: SecretLink<DatabaseCredentials>;
   readonly #refused = new Set<string>();
   readonly #blamed = new WeakMap<Error, string>();
+  readonly #keptChanged: () => void;
   #candidates: readonly SecretVersion<DatabaseCredentials>[] = [];
   #asking: Promise<void> | undefined;
 
-  constructor(secret: Secret<DatabaseCredentials>) {
+  /** `keptChanged` is called, in the same turn, whenever `kept()` may give another answer than before. */
+  constructor(secret: Secret<DatabaseCredentials>, keptChanged: () => void) {
     this.#secret = secret;
     this.#link = secretLink(secret);
+    this.#keptChanged = keptChanged;
   }
 
   get currentVersionId(): string {
@@ -31,6 +35,31 @@ export class CredentialChoice {
     return known.find((version) => !this.#refused.has(version.versionId)) ?? known[0];
   }
 
+  /**
+   * The version to log in with: the one `pick` gives.
+   * @throws LivePoolCredentialsError when its value is no username and password; SecretExpiredError when the secret is past its TTL.
+   */
+  draw(): SecretVersion<DatabaseCredentials> {
+    const version = this.pick();
+    const value: Partial<DatabaseCredentials> | null = version.value;
+    if (typeof value?.username !== 'string' || value.username === '' || typeof value.password !== 'string') {
+      throw new LivePoolCredentialsError(version.name, version.versionId);
+    }
+    return version;
+  }
+
+  /** The versions beside the current one that a later connection may be opened with: none of them may be retired yet. */
+  kept(): string[] {
+    return this.#candidates.map((candidate) => candidate.versionId);
+  }
+
+  /** Notes that the server took this version: while the current one opens the target, no other is needed. */
+  accept(versionId: string): void {
+    if (versionId !== this.currentVersionId) return;
+    this.#refused.clear();
+    this.#keep([]);
+  }
+
   /** Notes that the server refused a log-in with this version. */
   blame(versionId: string, refusal: Error): void {
     this.#blamed.set(refusal, versionId);
@@ -40,6 +69,9 @@ export class CredentialChoice {
     if (known.every((id) => this.#refused.has(id))) {
       this.#refused.clear();
       this.#refused.add(versionId);
+    }
+    if (this.kept().includes(versionId)) {
+      this.#keep(this.#candidates.filter((candidate) => candidate.versionId !== versionId));
     }
   }
 
@@ -54,6 +86,18 @@ export class CredentialChoice {
     return this.#asking;
   }
 
+  /** Whether there is a version that may open the target and is not among those already tried. */
+  async hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
+    try {
+      if (!tried.has(this.pick().versionId)) return true;
+      await this.learn();
+      return !tried.has(this.pick().versionId);
+    } catch {
+      // Without any valid version left, the refusal at hand is the better thing to report.
+      return false;
+    }
+  }
+
   /** Gives the current version another chance. */
   forgive(): void {
     this.#refused.clear();
@@ -62,13 +106,20 @@ export class CredentialChoice {
   /** To be called on each change of the secret. */
   startOver(): void {
     this.#refused.clear();
-    this.#candidates = [];
+    this.#keep([]);
   }
 
   async #ask(): Promise<void> {
     const current = this.currentVersionId;
     const candidates = await this.#link.candidates().catch(() => undefined);
-    if (candidates !== undefined && current === this.currentVersionId) this.#candidates = candidates;
+    if (candidates === undefined || current !== this.currentVersionId) return;
+    this.#keep(candidates.filter((candidate) => candidate.versionId !== current));
+  }
+
+  #keep(candidates: readonly SecretVersion<DatabaseCredentials>[]): void {
+    if (candidates.length === 0 && this.#candidates.length === 0) return;
+    this.#candidates = candidates;
+    this.#keptChanged();
   }
 
   #known(): [SecretVersion<DatabaseCredentials>, ...SecretVersion<DatabaseCredentials>[]] {

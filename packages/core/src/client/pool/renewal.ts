@@ -6,5 +6,7 @@ export interface Renewal<C> {
   claims(client: C): boolean;
   /** Told when the socket of a connection has closed; `wasOpen` is false after a log-in that failed. */
   closed(client: C, versionId: string, wasOpen: boolean): void;
+  /** Ends the idle connections that are not to be used any more, without replacing them. */
+  dropIdle(isStale: (client: C) => boolean): Promise<void>;
   stop(): void;
 }

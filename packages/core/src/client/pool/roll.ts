@@ -4,6 +4,7 @@ import type { Renewal } from './renewal.js';
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 30_000;
+const DEFAULT_PACE_MS = 20;
 
 /** What a roll asks of a connection itself. */
 export interface RollingConnection {
@@ -24,8 +25,10 @@ export interface RollingPool<C> {
 }
 
 export interface RollOptions<C> {
-  readonly concurrency: 1 | 2;
-  readonly paceMs: number;
+  /** Replacements under way at one time, and so the most connections beyond those there were: 1 by default. */
+  readonly concurrency?: 1 | 2 | undefined;
+  /** Milliseconds between the close of a replaced connection and the next replacement: 20 by default. */
+  readonly paceMs?: number | undefined;
   readonly warmUp: (client: C) => Promise<unknown>;
 }
 
@@ -65,7 +68,7 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
       this.#endNaps();
       this.#settleWithIdle();
     }
-    while (!this.#stopped && this.#workers < this.#options.concurrency && this.#hasWork()) {
+    while (!this.#stopped && this.#workers < (this.#options.concurrency ?? 1) && this.#hasWork()) {
       this.#workers += 1;
       void this.#work(delayMs);
     }
@@ -88,6 +91,12 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
     this.#settleWithNothingOld();
   }
 
+  async dropIdle(isStale: (client: C) => boolean): Promise<void> {
+    for (const client of this.#pool.idle()) {
+      if (isStale(client)) this.#pool.evict(client);
+    }
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#endNaps();
@@ -107,7 +116,7 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
       if (await this.#handInOneMore()) {
         retryMs = FIRST_RETRY_MS;
         await this.#oneOldGone();
-        await this.#nap(this.#options.paceMs);
+        await this.#nap(this.#options.paceMs ?? DEFAULT_PACE_MS);
       } else {
         await this.#nap(retryMs);
         retryMs = Math.min(retryMs * 2, LONGEST_RETRY_MS);
