@@ -19,5 +19,6 @@ export function describeWithMariadb(name: string, tests: () => void): void {
     });
     return;
   }
-  describe.skip(`${name} (${advice})`, tests);
+  process.stderr.write(`SKIPPED ${name}: ${advice}.\n`);
+  describe.skip(name, tests);
 }

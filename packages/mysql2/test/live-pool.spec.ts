@@ -112,12 +112,15 @@ describeWithMariadb('LiveMysqlPool', () => {
     first.destroy();
     const second = await waiting;
     expect(second).not.toBe(first);
+    let returned = 0;
+    pool.on('release', () => (returned += 1));
     const next = borrow(pool);
     const broken = settled(second.promise().query('SELECT SLEEP(60)'));
     await server.query(`KILL CONNECTION ${second.threadId}`);
     expect(await broken).toMatchObject({ status: 'rejected' });
     second.release();
     const third = await next;
+    expect(returned).toBe(0);
     third.release();
     await server.query(`KILL CONNECTION ${third.threadId}`);
     await eventually('the idle one is gone', () => secret.held().length === 0);

@@ -109,6 +109,32 @@ describeWithMariadb('mysqlAlternatingUsers, taking users out of use', () => {
       } finally {
         await server.query('SET GLOBAL event_scheduler = OFF');
       }
+      // A user that is dropped takes its views with it: an answer that looks like a refused log-in, and is none.
+      await server.query(`DROP USER ${base}_1`);
+      expect(await can(next.value, `SELECT id FROM app.${base}_v`)).toBe(1045);
+    });
+
+    it('comes to the same end after a crash before any of its statements', async () => {
+      const rotator = rotatorFor({ hosts: ['%', '10.0.%'] });
+      let current = await firstVersion(rotator);
+      // Each account is locked, and one session is ended.
+      for (const killedAt of [1, 2, 3]) {
+        const { next, rotation } = await rotated(rotator, current);
+        const old = await connectAs(server, current.value);
+        let calls = 0;
+        rotation.onAssert = () => {
+          calls += 1;
+          if (calls === killedAt) throw new Error('killed');
+        };
+        await expect(rotation.retire()).rejects.toThrow('killed');
+        expect(await can(next.value)).toBe('yes');
+        rotation.onAssert = () => undefined;
+        expect(await rotation.retire()).toEqual({ refused: true, sessionsEnded: 1, sessionsLeft: 0 });
+        await expect(old.query('SELECT 1')).rejects.toThrow();
+        expect(await can(current.value)).toBe(1045);
+        old.destroy();
+        current = next;
+      }
     });
 
     it('counts a user that was dropped meanwhile as refused', async () => {

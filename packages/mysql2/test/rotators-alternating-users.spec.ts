@@ -186,6 +186,17 @@ describeWithMariadb('mysqlAlternatingUsers', () => {
       expect(await can(valueOf(second))).toBe('yes');
     });
 
+    it('is not confused by the shape an application likes its rows in', async () => {
+      const { host, port, database } = server;
+      const connection = { host, port, database, rowsAsArray: true, nestTables: '_', typeCast: () => 'x' };
+      const rotator = rotatorFor({ connection });
+      const one = await firstVersion(rotator);
+      const { rotation } = await rotated(rotator, one);
+      const old = await connectAs(server, one.value);
+      expect(await rotation.retire()).toEqual({ refused: true, sessionsEnded: 1, sessionsLeft: 0 });
+      old.destroy();
+    });
+
     it('makes nothing in the target before the value is stored', async () => {
       await new HandRotation(rotatorFor(), undefined).create();
       expect(await usersLike(server, base)).toEqual([]);

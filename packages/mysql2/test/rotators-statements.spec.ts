@@ -191,6 +191,7 @@ describe('errors', () => {
     [1227, 'statement', 'TARGET_DENIED'],
     [1040, 'log-in', 'TARGET_UNREACHABLE'],
     [3955, 'log-in', 'TARGET_UNREACHABLE'],
+    [4150, 'log-in', 'TARGET_UNREACHABLE'],
     [1862, 'log-in', 'TARGET_FAILED'],
     [1396, 'statement', 'TARGET_FAILED'],
   ] as const)('takes %i at a %s for %s', (errno, during, code) => {

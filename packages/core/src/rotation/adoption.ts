@@ -6,6 +6,8 @@ export interface AdoptionDuties {
   isBusy(secretName: string): boolean;
   /** Takes on what is unfinished, if the lease can be had. */
   goOn(secretName: string): Promise<void>;
+  /** Revokes what belonged to instances that are gone. */
+  reap(): Promise<void>;
 }
 
 /**
@@ -65,8 +67,9 @@ export class Adoption {
         if (tenures.holds(name)) await this.#yield(name);
         else if (!this.duties.isBusy(name) && (await this.#isFree(name))) this.duties.goOn(name).catch(() => undefined);
       }
+      await this.duties.reap();
     } catch {
-      // The store is away; there is another look soon.
+      // The store or a target is away; there is another look soon.
     }
   }
 

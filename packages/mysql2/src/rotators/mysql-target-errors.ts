@@ -72,7 +72,7 @@ const REFUSALS = new Set([1045, 1698, 3118, 4151]);
 // Privileges missing, for a database, table, column, routine, statement, CREATE USER by GRANT, KILL and a role's grant.
 const DENIALS = new Set([1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1959]);
 
-// Too many connections or of one user, shutdown, broken connections, lock wait, deadlock, a blocked host, too many failed log-ins (MySQL).
+// Too many connections or of one user, shutdown, broken connections, lock wait, deadlock, a blocked host, too many failed log-ins.
 const PASSING = new Set([
   1040,
   1053,
@@ -93,6 +93,7 @@ const PASSING = new Set([
   3032,
   3955,
   4031,
+  4150,
   TOO_LATE,
 ]);
 

@@ -36,6 +36,9 @@ const STATEMENT_TIMEOUT_MS = 30_000;
 /** How long after it was sent a change may reach the server, in seconds; the server counts whole ones. */
 const LATEST_ARRIVAL_S = 10;
 
+// Whatever shape the application likes its rows in.
+const PLAIN_ROWS: ConnectionOptions = { rowsAsArray: false, nestTables: false, typeCast: true };
+
 // A change of an account waits behind backups and FLUSH TABLES WITH READ LOCK, but never for long.
 const SESSION_SETTINGS = "SET SESSION sql_mode = '', SESSION lock_wait_timeout = 5";
 
@@ -61,7 +64,7 @@ export class MysqlTarget {
     hold: StepHold,
     work: (session: TargetSession) => Promise<R>,
   ): Promise<R> {
-    return this.connected(credentials, doing, hold.signal, undefined, async (client, translated) => {
+    return this.connected(credentials, doing, hold.signal, PLAIN_ROWS, async (client, translated) => {
       const read = async <T>(sql: string): Promise<T[]> => {
         const [rows] = await translated(client.query<RowDataPacket[]>({ sql, timeout: STATEMENT_TIMEOUT_MS }));
         return rows as unknown as T[];
@@ -80,7 +83,7 @@ export class MysqlTarget {
         change: async (sql) => {
           hold.signal.throwIfAborted();
           // The limit is set first: a pause just before or after the assertion counts as well.
-          const latest = Math.ceil((hold.clock.now() + ahead) / 1000) + LATEST_ARRIVAL_S;
+          const latest = Math.floor((hold.clock.now() + ahead) / 1000) + LATEST_ARRIVAL_S;
           hold.assertHolder();
           await translated(client.query({ sql: dialect.inTime(sql, latest), timeout: STATEMENT_TIMEOUT_MS }));
         },
@@ -98,7 +101,8 @@ export class MysqlTarget {
     signal: AbortSignal,
     work: (client: Connection) => Promise<void>,
   ): Promise<void> {
-    await this.connected(credentials, doing, signal, this.database, work);
+    const database = this.database === undefined ? {} : { database: this.database };
+    await this.connected(credentials, doing, signal, database, work);
   }
 
   /**
@@ -107,7 +111,7 @@ export class MysqlTarget {
    */
   async logsIn(credentials: DatabaseCredentials, doing: string, signal: AbortSignal): Promise<boolean> {
     try {
-      await this.connected(credentials, doing, signal, undefined, async () => undefined);
+      await this.connected(credentials, doing, signal, PLAIN_ROWS, async () => undefined);
       return true;
     } catch (error) {
       if (isRefusal(error)) return false;
@@ -119,7 +123,7 @@ export class MysqlTarget {
     credentials: DatabaseCredentials,
     doing: string,
     signal: AbortSignal,
-    database: string | undefined,
+    options: ConnectionOptions,
     work: (client: Connection, translated: <T>(answer: Promise<T>) => Promise<T>) => Promise<R>,
   ): Promise<R> {
     signal.throwIfAborted();
@@ -137,10 +141,11 @@ export class MysqlTarget {
     const opening = mysql.createConnection({
       connectTimeout: CONNECT_TIMEOUT_MS,
       ...connection,
-      ...(database === undefined ? {} : { database }),
+      ...options,
       // What is quoted here is quoted for UTF-8.
       charset: 'utf8mb4',
       multipleStatements: false,
+      connectAttributes: { program_name: 'nestjs-secrets' },
       user,
       password,
     });

@@ -16,7 +16,7 @@ export interface Authentication {
 export interface ServerDialect {
   readonly product: 'MariaDB' | 'MySQL';
   readonly version: string;
-  /** Bytes of UTF-8 characters a user's name may have, in characters. */
+  /** How many characters a user's name may have. */
   readonly longestUser: number;
   readonly limits: readonly string[];
   /** Whether an account can hold two passwords at once. */
