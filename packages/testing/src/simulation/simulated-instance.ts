@@ -121,7 +121,8 @@ export class Instance {
       const failure = 'message' in event ? `: ${event.message}` : '';
       const step = 'step' in event ? ` ${event.step ?? ''}` : '';
       const version = 'versionId' in event ? ` ${event.versionId ?? ''}` : '';
-      world.trace(process, `[${event.type}${step}${version}${failure}]`);
+      const holders = 'holders' in event ? ` held by ${event.holders.join()}` : '';
+      world.trace(process, `[${event.type}${step}${version}${holders}${failure}]`);
     });
     const definition = defineSecret<DatabaseCredentials>(SECRET);
     const stored = scenario.initial === 'stored';
