@@ -26,6 +26,8 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
   /** While set, this process counts as one that was paused and has not re-read the secret yet. */
   pause: Promise<void> | undefined;
   updates = 0;
+  /** Called when a consumer says that it holds something else now. */
+  onUpdate: () => void = () => undefined;
   readonly [SECRET_LINK]: SecretLink<DatabaseCredentials>;
 
   constructor(versionId: string, value: DatabaseCredentials) {
@@ -44,7 +46,11 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
       },
       attach: (consumer) => {
         this.consumers.add(consumer);
-        return { update: () => (this.updates += 1), detach: () => this.consumers.delete(consumer) };
+        const update = (): void => {
+          this.updates += 1;
+          this.onUpdate();
+        };
+        return { update, detach: () => this.consumers.delete(consumer) };
       },
       report: (failure) => void this.reported.push(failure),
       afterPause: () => this.pause,

@@ -2,6 +2,7 @@ import {
   cryptoRandomness,
   randomPassword,
   systemClock,
+  type Clock,
   type CreateContext,
   type DatabaseCredentials,
   type LeaseTerms,
@@ -24,6 +25,7 @@ export class HandRotation {
   onAssert: () => void = () => undefined;
   /** The terms under which a rotator of leases is asked. */
   lease: LeaseTerms | undefined;
+  clock: Clock = systemClock;
 
   constructor(
     private readonly rotator: SecretRotator<DatabaseCredentials>,
@@ -65,6 +67,13 @@ export class HandRotation {
     return report;
   }
 
+  /** Moves the end of what this rotation made. */
+  async renew(validUntil: number): Promise<void> {
+    if (this.pending === undefined || this.lease === undefined) throw new Error('nothing to renew');
+    const lease = { ...this.lease, validUntil };
+    await this.rotator.renew?.({ ...this.base(), current: this.pending, lease });
+  }
+
   /** create, apply and verify: up to the promotion. */
   async upToPromotion(): Promise<Version> {
     const pending = await this.create();
@@ -79,7 +88,7 @@ export class HandRotation {
       rotationId: 'r1',
       current: this.current,
       signal: this.signal.signal,
-      clock: systemClock,
+      clock: this.clock,
       notes: this.notes,
       assertHolder: () => this.onAssert(),
       ...(this.lease === undefined ? {} : { lease: this.lease }),

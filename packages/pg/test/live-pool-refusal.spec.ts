@@ -145,6 +145,48 @@ describe('LivePool, refused for its credentials', () => {
     await pool.end();
   });
 
+  it('names candidates it keeps for later as held, and drops them once the current version is accepted', async () => {
+    const { role, secret } = await createRole();
+    const [standIn, spare] = [await createRole(), await createRole()];
+    await setPassword(role, 'not yet known here');
+    secret.others = [
+      secret.version('v9', { username: role, password: 'wrong' }),
+      secret.version('v0', firstCredentials(standIn.role)),
+      secret.version('v00', firstCredentials(spare.role)),
+    ];
+    const pool = new LivePool(secret, target);
+    let heldWhenTold: string[] = [];
+    secret.onUpdate = () => (heldWhenTold = secret.held());
+    const client = await pool.connect();
+    // v1 and v9 were refused and are of no use; v00 may be needed next.
+    await eventually('only what may be needed', () => secret.held().join() === 'v0,v00');
+    expect(heldWhenTold).toEqual(['v0', 'v00']);
+    client.release();
+    await setPassword(role, firstCredentials(role).password);
+    await eventually('the candidates dropped', () => secret.held().join() === 'v1');
+    expect(heldWhenTold).toEqual(['v1']);
+    await pool.end();
+  });
+
+  it('drops the candidates it kept when the secret changes', async () => {
+    const { role, secret } = await createRole();
+    const standIn = await createRole();
+    await setPassword(role, 'not yet known here');
+    secret.others = [
+      secret.version('v0', firstCredentials(standIn.role)),
+      secret.version('v00', firstCredentials(role)),
+    ];
+    const pool = new LivePool(secret, target);
+    const client = await pool.connect();
+    client.release(true);
+    await eventually('its socket closed', () => pool.totalCount === 0);
+    expect(secret.held()).toEqual(['v0', 'v00']);
+    secret.others = [];
+    secret.publish('v2', firstCredentials(standIn.role));
+    await eventually('nothing held', () => secret.held().length === 0);
+    await pool.end();
+  });
+
   it('fails nobody when the password changes before the version is published, under load', async () => {
     const { role, secret } = await createRole();
     const pool = new LivePool(secret, { ...target, max: 5, maxUses: 3 });

@@ -74,9 +74,12 @@ export class Adoption {
   }
 
   async #isFree(name: string): Promise<boolean> {
-    const { journal, instances, instance } = this.context;
+    const { journal, instances, instance, rotators } = this.context;
     try {
-      const { lease } = await journal.read(name);
+      const { lease, active, obligations } = await journal.read(name);
+      // An instance without the rotator must not keep it from those that have it.
+      const wanted = [...(active === undefined ? [] : [active]), ...obligations];
+      if (!wanted.every(({ rotator }) => rotators.has(rotator))) return false;
       return lease === undefined || lease.holder === instance.id || (await instances.isGone(lease.holder));
     } catch {
       // A journal that does not parse must not keep the others from going on; it fails when its own secret is rotated.

@@ -16,6 +16,14 @@ import { TargetTurns } from './target-turns.js';
 import { waitUntil } from './wait-until.js';
 
 const STOP_LIMIT_MS = 10_000;
+const NOTHING_LEFT_OPEN = [
+  'ROTATION_INTERRUPTED',
+  'ROTATION_STOPPED',
+  'ROTATION_POLICY_INVALID',
+  'ROTATOR_NOT_FOUND',
+  'REHEARSAL_UNSUPPORTED',
+  'SECRET_NOT_FOUND',
+];
 
 /**
  * Rotates secrets: `create → apply → verify → promote` in the foreground, `settle → retire` of the replaced version as an obligation of its
@@ -194,7 +202,5 @@ export class RotationEngine {
 /** Whether there is nothing here to be tried again: it was taken back, is another instance's by now, or never began. */
 function isOver(error: unknown): boolean {
   if (error instanceof RotationFailedError) return error.undone;
-  return ['ROTATION_INTERRUPTED', 'ROTATION_STOPPED', 'ROTATION_POLICY_INVALID', 'ROTATION_SUSPENDED'].some((code) =>
-    isSecretsError(error, code),
-  );
+  return NOTHING_LEFT_OPEN.some((code) => isSecretsError(error, code));
 }

@@ -49,8 +49,11 @@ export class RotationStart {
       // The last retirement may have let go of the lease between entering and beginning.
       if (entered.isReleased && isSecretsError(error, 'ROTATION_INTERRUPTED'))
         return this.rotate(secretName, request, ended);
-      // Where nothing was begun the lease must not stay here.
-      await entered.release().catch(() => undefined);
+      // Where nothing was begun, or nothing can be gone on with, the lease must not stay here.
+      if (isSecretsError(error, 'ROTATOR_NOT_FOUND')) {
+        entered.end();
+        await entered.abandon();
+      } else await entered.release().catch(() => undefined);
       throw error;
     }
     return this.rotate(secretName, request, ended);

@@ -10,6 +10,10 @@ export class Rotators {
     this.#rotators.set(name, rotator);
   }
 
+  has(name: string): boolean {
+    return this.#rotators.has(name);
+  }
+
   /** @throws RotatorNotFoundError */
   get(name: string, secretName: string): SecretRotator {
     const rotator = this.#rotators.get(name);

@@ -5,7 +5,7 @@ import { secretLink } from '@nestjs-secrets/core';
 const REFUSALS = new Set(['28P01', '28000']);
 
 /** Whether the server refused the log-in itself, as opposed to being away or out of connections. */
-export function isRefusal(error: unknown): error is Error {
+export function isRefusal(error: unknown): error is Error & { readonly code: string } {
   return error instanceof Error && 'code' in error && REFUSALS.has(String(error.code));
 }
 
@@ -18,12 +18,15 @@ export class CredentialChoice {
   readonly #link: SecretLink<DatabaseCredentials>;
   readonly #refused = new Set<string>();
   readonly #blamed = new WeakMap<Error, string>();
+  readonly #keptChanged: () => void;
   #candidates: readonly SecretVersion<DatabaseCredentials>[] = [];
   #asking: Promise<void> | undefined;
 
-  constructor(secret: Secret<DatabaseCredentials>) {
+  /** `keptChanged` is called, in the same turn, whenever `kept()` may give another answer than before. */
+  constructor(secret: Secret<DatabaseCredentials>, keptChanged: () => void) {
     this.#secret = secret;
     this.#link = secretLink(secret);
+    this.#keptChanged = keptChanged;
   }
 
   get currentVersionId(): string {
@@ -36,6 +39,18 @@ export class CredentialChoice {
     return known.find((version) => !this.#refused.has(version.versionId)) ?? known[0];
   }
 
+  /** The versions beside the current one that a later connection may be opened with: none of them may be retired yet. */
+  kept(): string[] {
+    return this.#candidates.map((candidate) => candidate.versionId);
+  }
+
+  /** Notes that the server took this version: while the current one opens the target, no other is needed. */
+  accept(versionId: string): void {
+    if (versionId !== this.currentVersionId) return;
+    this.#refused.clear();
+    this.#keep([]);
+  }
+
   /** Notes that the server refused a log-in with this version. */
   blame(versionId: string, refusal: Error): void {
     this.#blamed.set(refusal, versionId);
@@ -45,6 +60,9 @@ export class CredentialChoice {
     if (known.every((id) => this.#refused.has(id))) {
       this.#refused.clear();
       this.#refused.add(versionId);
+    }
+    if (this.kept().includes(versionId)) {
+      this.#keep(this.#candidates.filter((candidate) => candidate.versionId !== versionId));
     }
   }
 
@@ -67,13 +85,20 @@ export class CredentialChoice {
   /** To be called on each change of the secret. */
   startOver(): void {
     this.#refused.clear();
-    this.#candidates = [];
+    this.#keep([]);
   }
 
   async #ask(): Promise<void> {
     const current = this.currentVersionId;
     const candidates = await this.#link.candidates().catch(() => undefined);
-    if (candidates !== undefined && current === this.currentVersionId) this.#candidates = candidates;
+    if (candidates === undefined || current !== this.currentVersionId) return;
+    this.#keep(candidates.filter((candidate) => candidate.versionId !== current));
+  }
+
+  #keep(candidates: readonly SecretVersion<DatabaseCredentials>[]): void {
+    if (candidates.length === 0 && this.#candidates.length === 0) return;
+    this.#candidates = candidates;
+    this.#keptChanged();
   }
 
   #known(): [SecretVersion<DatabaseCredentials>, ...SecretVersion<DatabaseCredentials>[]] {

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { ConnectionRegister } from './connection-register.js';
 import type { CredentialChoice } from './credential-choice.js';
-import type { ConnectCallback } from './pool-internals.js';
+import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import type { Renewal } from './renewal.js';
 
 /**
@@ -48,6 +48,16 @@ export class Eviction implements Renewal {
 
   closed(client: pg.ClientBase): void {
     if (this.#evicting.delete(client)) this.wake();
+  }
+
+  async dropIdle(isStale: (client: pg.ClientBase) => boolean): Promise<void> {
+    const asked = Array.from({ length: this.#pool.idleCount }, () => this.#ask());
+    // Only given back together, or the first would be handed out again in place of the second.
+    for (const { client, release } of await Promise.all(asked)) release(client !== undefined && isStale(client));
+  }
+
+  #ask(): Promise<{ client: pg.PoolClient | undefined; release: ReleaseClient }> {
+    return new Promise((resolve) => this.#connect((_error, client, release) => resolve({ client, release })));
   }
 
   stop(): void {

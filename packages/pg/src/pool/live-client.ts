@@ -1,4 +1,5 @@
-import type { DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
+import { EventEmitter } from 'node:events';
+import type { CredentialFailure, DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
 import pg from 'pg';
 import type { ConnectionRegister } from './connection-register.js';
 import type { CredentialChoice } from './credential-choice.js';
@@ -8,6 +9,12 @@ import type { RecentStatements } from './recent-statements.js';
 
 type Connected = (error: Error | null) => void;
 
+/** Told of everything the server refuses to a version for what it is. */
+export type ReportRefusal = (versionId: string, kind: CredentialFailure['kind'], code: string) => void;
+
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const INSUFFICIENT_PRIVILEGE = '42501';
+
 /**
  * A `pg.Client` that takes user and password, both of one version, at the moment it is made, and is in the register under that version
  * until its socket has closed.
@@ -16,6 +23,7 @@ export function liveClientClass(
   choice: CredentialChoice,
   register: ConnectionRegister,
   statements: RecentStatements,
+  report: ReportRefusal,
 ): new (config?: pg.ClientConfig) => pg.Client {
   return class LiveClient extends pg.Client {
     readonly #login: Login;
@@ -28,6 +36,10 @@ export function liveClientClass(
       register.add(this, login.versionId, login.versionId !== choice.currentVersionId);
       this.once('end', () => register.closed(this));
       statements.observe(this);
+      // The protocol's ErrorResponse, below every way of asking, and for ever silent while all goes well.
+      messagesOf(this)?.on('errorMessage', (message) => {
+        if (message.code === INSUFFICIENT_PRIVILEGE) report(login.versionId, 'permission', message.code);
+      });
     }
 
     override connect(): Promise<pg.Client>;
@@ -44,10 +56,14 @@ export function liveClientClass(
       super.connect((error: Error | null) => {
         forgetPassword(this);
         if (!error) {
+          choice.accept(versionId);
           callback(null);
           return;
         }
-        if (isRefusal(error)) choice.blame(versionId, error);
+        if (isRefusal(error)) {
+          choice.blame(versionId, error);
+          report(versionId, 'authentication', error.code);
+        }
         this.#failed(error, callback);
       });
     }
@@ -96,4 +112,17 @@ function assertCredentials({ name, versionId, value }: SecretVersion<Partial<Dat
 function forgetPassword(client: pg.Client & { connectionParameters?: { password?: unknown } }): void {
   client.password = undefined;
   if (client.connectionParameters !== undefined) client.connectionParameters.password = undefined;
+}
+
+interface ServerMessages {
+  on(event: 'errorMessage', listener: (message: { readonly code?: string }) => void): unknown;
+}
+
+/**
+ * The wire of a client, which pg-pool uses under the same name. A contract test holds it against the installed pg; a version without it
+ * would cost the reports of refused statements, and nothing else.
+ */
+function messagesOf(client: pg.Client & { connection?: unknown }): ServerMessages | undefined {
+  const connection = client.connection;
+  return connection instanceof EventEmitter ? connection : undefined;
 }

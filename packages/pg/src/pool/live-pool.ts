@@ -5,10 +5,11 @@ import type { PoolGeneration } from './connection-register.js';
 import { ConnectionRegister } from './connection-register.js';
 import { CredentialChoice } from './credential-choice.js';
 import { Eviction } from './eviction.js';
-import { liveClientClass } from './live-client.js';
+import { liveClientClass, type ReportRefusal } from './live-client.js';
 import type { LivePoolConfig } from './live-pool-config.js';
 import { describeTarget, withoutCredentials } from './live-pool-config.js';
 import { LivePoolClosedError } from './live-pool-errors.js';
+import { PauseGate } from './pause-gate.js';
 import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import { poolInternals } from './pool-internals.js';
 import { RecentStatements } from './recent-statements.js';
@@ -41,7 +42,9 @@ export class LivePool extends pg.Pool {
   readonly #renewal: Renewal;
   readonly #attachment: SecretAttachment;
   readonly #changes: { unsubscribe(): void };
+  /** In the order in which they came. */
   readonly #waiters = new Set<Waiter>();
+  readonly #gate: PauseGate<Waiter>;
   readonly #endTimeoutMs: number;
   #served: (() => void) | undefined;
   #closed: Promise<void> | undefined;
@@ -50,17 +53,28 @@ export class LivePool extends pg.Pool {
    * @throws LivePoolConfigError when the connection string cannot be read.
    */
   constructor(secret: Secret<DatabaseCredentials>, config: LivePoolConfig = {}) {
-    const choice = new CredentialChoice(secret);
+    const link = secretLink(secret);
+    const choice = new CredentialChoice(secret, () => this.#attachment.update());
     const register = new ConnectionRegister();
     const statements = new RecentStatements();
     const options = withoutCredentials(config);
-    super({ ...options, Client: liveClientClass(choice, register, statements) });
+    const label = `pg pool ${describeTarget(options)}`;
+    const report: ReportRefusal = (versionId, kind, code) => link.report({ versionId, kind, code, consumer: label });
+    super({ ...options, Client: liveClientClass(choice, register, statements, report) });
     this.#choice = choice;
     this.#register = register;
-    this.#label = `pg pool ${describeTarget(options)}`;
+    this.#label = label;
     this.#endTimeoutMs = config.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS;
     this.#renewal = this.#createRenewal(config, statements);
-    this.#attachment = secretLink(secret).attach({ label: this.#label, holds: () => register.versionIds() });
+    this.#gate = new PauseGate<Waiter>({
+      link,
+      clear: () => this.#renewal.dropIdle((client) => register.versionOf(client) !== choice.currentVersionId),
+      resume: (heldBack) => this.#resume(heldBack),
+    });
+    this.#attachment = link.attach({
+      label,
+      holds: () => new Set([...register.versionIds(), ...choice.kept()]),
+    });
     register.listen({
       generationsChanged: () => this.#attachment.update(),
       closed: (client, versionId, wasOpen) => this.#renewal.closed(client, versionId, wasOpen),
@@ -122,6 +136,7 @@ export class LivePool extends pg.Pool {
   }
 
   #acquire(waiter: Waiter): void {
+    if (this.#gate.holdsBack(waiter)) return;
     super.connect((error, client, release) => {
       if (client !== undefined) {
         this.#handOver(waiter, client, release);
@@ -152,10 +167,12 @@ export class LivePool extends pg.Pool {
   }
 
   #handOver(waiter: Waiter, client: pg.PoolClient, release: ReleaseClient): void {
-    if (!this.#settle(waiter)) {
-      release();
+    const isWaiting = this.#waiters.has(waiter);
+    if (!isWaiting || this.#gate.holdsBack(waiter)) {
+      release(isWaiting && this.#renewal.claims(client));
       return;
     }
+    this.#settle(waiter);
     let released = false;
     client.release = (destroy) => {
       // pg-pool throws when a client is released twice, which must not cost a second connection its place.
@@ -164,6 +181,12 @@ export class LivePool extends pg.Pool {
       release(destroy || leaves);
     };
     waiter.callback(undefined, client, client.release);
+  }
+
+  #resume(heldBack: ReadonlySet<Waiter>): void {
+    for (const waiter of this.#waiters) {
+      if (heldBack.has(waiter)) this.#acquire(waiter);
+    }
   }
 
   #fail(waiter: Waiter, error: Error | undefined): void {

@@ -8,5 +8,7 @@ export interface Renewal {
   claims(client: pg.ClientBase): boolean;
   /** Told when the socket of a connection has closed; `wasOpen` is false after a log-in that failed. */
   closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void;
+  /** Ends the idle connections that are not to be used any more, without replacing them. */
+  dropIdle(isStale: (client: pg.ClientBase) => boolean): Promise<void>;
   stop(): void;
 }

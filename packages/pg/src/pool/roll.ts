@@ -67,6 +67,12 @@ export class Roll implements Renewal {
     this.#settleWithNothingOld();
   }
 
+  async dropIdle(isStale: (client: pg.ClientBase) => boolean): Promise<void> {
+    for (const client of this.#internals.idle()) {
+      if (isStale(client)) this.#internals.evict(client);
+    }
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#endNaps();

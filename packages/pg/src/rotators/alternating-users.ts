@@ -8,9 +8,11 @@ import type {
   RotationContext,
   SecretRotator,
 } from '@nestjs-secrets/core';
+import { AlternatingRehearsal } from './alternating-rehearsal.js';
 import { proveUsable } from './new-credential.js';
 import { disableRole, proveDead, sessionsOf } from './old-credential.js';
 import { PostgresTargetError, RoleMismatchError, RotatorOptionsError } from './postgres-target-errors.js';
+import type { StepContext } from './postgres-target.js';
 import { glanceAtRole, readRoleProfiles, type RoleProfile } from './role-profile.js';
 import {
   adminCredentials,
@@ -50,9 +52,6 @@ export interface PostgresAlternatingUsersOptions extends PostgresRotatorOptions 
 export interface PostgresRotator extends SecretRotator<DatabaseCredentials> {
   readonly name: string;
 }
-
-// A catalog change never waits longer than this behind the application's own locks; everybody else would queue up behind it.
-const LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'";
 
 /**
  * `postgres/alternating-users`: a ring of roles takes turns, so that old and new credentials are both valid until the old one is retired, and
@@ -102,12 +101,7 @@ class AlternatingUsers implements PostgresRotator {
   }
 
   create(context: CreateContext<DatabaseCredentials>): DatabaseCredentials {
-    // −1 for a current role from outside the ring, and for none: the search then begins at the first.
-    const start = this.ring.indexOf(context.current?.value.username ?? '');
-    const inOrder = [...this.ring.slice(start + 1), ...this.ring.slice(0, start + 1)];
-    const username = inOrder.find(
-      (role) => role !== context.current?.value.username && !context.busyIdentities.has(role),
-    );
+    const username = this.inTurn(context.current?.value.username).find((role) => !context.busyIdentities.has(role));
     if (username === undefined) {
       throw new PostgresTargetError(
         'NO_FREE_IDENTITY',
@@ -118,18 +112,48 @@ class AlternatingUsers implements PostgresRotator {
   }
 
   async apply(context: PendingContext<DatabaseCredentials>): Promise<void> {
-    const { username, password } = context.pending.value;
+    await this.teach(context, context.pending.value, 'COMMIT');
+  }
+
+  rehearsal(): SecretRotator<DatabaseCredentials> {
+    return new AlternatingRehearsal({
+      setup: this.setup,
+      admin: this.options.admin,
+      baseName: this.options.baseName,
+      ownerRole: this.ownerRole,
+      prepares: this.options.prepare !== undefined,
+      tryApply: (context, password) => {
+        const [username = ''] = this.inTurn(context.current?.value.username);
+        return this.teach(context, { username, password }, 'ROLLBACK');
+      },
+    });
+  }
+
+  /** The roles of the ring but the current one, that whose turn it is in front. */
+  private inTurn(current: string | undefined): string[] {
+    // −1 for a current role from outside the ring, and for none: the search then begins at the first.
+    const start = this.ring.indexOf(current ?? '');
+    const inOrder = [...this.ring.slice(start + 1), ...this.ring.slice(0, start + 1)];
+    return inOrder.filter((role) => role !== current);
+  }
+
+  /** Teaches the target a role, or only tries to. */
+  private async teach(
+    context: RotationContext<DatabaseCredentials>,
+    { username, password }: DatabaseCredentials,
+    end: 'COMMIT' | 'ROLLBACK',
+  ): Promise<void> {
     const currentRole = this.currentBeside(context, username);
     const [verifier, admin] = await Promise.all([
       scramVerifier(password),
       adminCredentials(this.name, this.options.admin),
     ]);
-    await this.setup.primary.session(admin, `preparing role ${username}`, context.signal, async (session) => {
+    await this.setup.primary.session(admin, `preparing role ${username}`, context, async (session) => {
       const roles = [username, ...(currentRole === undefined ? [] : [currentRole])];
       let profiles = await readRoleProfiles(session, {
         roles,
         ownerRole: this.ownerRole,
-        before: ['BEGIN', LOCK_TIMEOUT],
+        begin: true,
       });
       const current = currentRole === undefined ? undefined : profiles.of(currentRole);
       this.checkSuitable(current);
@@ -146,7 +170,7 @@ class AlternatingUsers implements PostgresRotator {
         profiles = await readRoleProfiles(session, {
           roles,
           ownerRole: this.ownerRole,
-          before: [...statements, ...handOvers],
+          after: [...statements, ...handOvers],
         });
         statements = [];
       }
@@ -161,11 +185,17 @@ class AlternatingUsers implements PostgresRotator {
         ...(current === undefined ? equipOwnerStatements(profiles, this.ownerRole) : []),
       );
       if (this.options.prepare !== undefined && context.current === undefined) {
-        await session.run([...statements, 'RESET search_path']);
+        await session.change([...statements, 'RESET search_path']);
+        context.assertHolder();
         await this.options.prepare(session.client, this.ownerRole);
         statements = [];
       }
-      await session.run([...statements, 'COMMIT']);
+      if (end === 'COMMIT') {
+        await session.change([...statements, 'COMMIT']);
+      } else {
+        await session.change(statements);
+        await session.rollBack();
+      }
     });
   }
 
@@ -186,30 +216,37 @@ class AlternatingUsers implements PostgresRotator {
 
   async retire(context: RetireContext<DatabaseCredentials>): Promise<RetireReport> {
     this.currentBeside(context, context.retiring.value.username);
-    return this.putToRest(context.retiring.value, context.signal);
+    return this.putToRest(context.retiring.value, context);
   }
 
   async undo(context: PendingContext<DatabaseCredentials>): Promise<void> {
     this.currentBeside(context, context.pending.value.username);
-    await this.putToRest(context.pending.value, context.signal);
+    await this.putToRest(context.pending.value, context);
   }
 
-  private async putToRest(credentials: DatabaseCredentials, signal: AbortSignal): Promise<RetireReport> {
+  private async putToRest(credentials: DatabaseCredentials, context: StepContext): Promise<RetireReport> {
     const { username } = credentials;
     const admin = await adminCredentials(this.name, this.options.admin);
-    return this.setup.primary.session(admin, `retiring role ${username}`, signal, async (session) => {
+    return this.setup.primary.session(admin, `retiring role ${username}`, context, async (session) => {
       const glance = await glanceAtRole(session, username);
       const profiles =
         glance === 'entangled'
           ? await readRoleProfiles(session, { roles: [username], ownerRole: this.ownerRole })
           : undefined;
       const reaching = profiles === undefined ? [] : groundworkStatements(profiles, [username], this.ownerRole);
-      const disabling = glance === 'absent' ? [] : ['BEGIN', ...reaching, disableRole(username), 'COMMIT'];
-      const report = await proveDead(this.setup.primary, session, credentials, sessionsOf(username), signal, disabling);
+      const disabling = glance === 'absent' ? [] : [...reaching, disableRole(username)];
+      const report = await proveDead(
+        this.setup.primary,
+        session,
+        credentials,
+        sessionsOf(username),
+        context,
+        disabling,
+      );
       const role = profiles?.of(username);
       if (profiles !== undefined && role !== undefined && role.ownedHere > 0) {
         // What a role from outside the ring created after `apply`; only now, since its sessions held locks on it.
-        await session.run(['BEGIN', LOCK_TIMEOUT, ...handOver(role, this.ownerRole, profiles.serverVersion), 'COMMIT']);
+        await session.change(handOver(role, this.ownerRole, profiles.serverVersion));
       }
       return report;
     });

@@ -3,6 +3,7 @@ export {
   type PostgresRotator,
   type PostgresAlternatingUsersOptions,
 } from './alternating-users.js';
+export { postgresLease, type PostgresLeaseOptions, type PostgresLeaseRotator } from './lease.js';
 export { postgresSingleUser, type PostgresSingleUserOptions } from './single-user.js';
 export {
   PostgresTargetError,
@@ -11,4 +12,4 @@ export {
   type PostgresTargetErrorCode,
 } from './postgres-target-errors.js';
 export type { PostgresConnection } from './postgres-target.js';
-export type { PostgresAdmin, PostgresProbe, PostgresRotatorOptions } from './rotator-options.js';
+export type { PostgresAdmin, PostgresProbe, PostgresRotatorOptions, ProbedServer } from './rotator-options.js';

@@ -1,41 +1,49 @@
-import { pause, type Clock, type DatabaseCredentials } from '@nestjs-secrets/core';
-import { PostgresTargetError } from './postgres-target-errors.js';
-import type { TargetSession } from './postgres-target.js';
-import { isRefusal } from './postgres-target.js';
-import type { PostgresRotatorSetup } from './rotator-options.js';
-
-const BETWEEN_REPLICA_ATTEMPTS_MS = 100;
+import type { DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
+import type { PostgresTargetError } from './postgres-target-errors.js';
+import { isRefusal, type StepContext, type TargetSession } from './postgres-target.js';
+import type { PostgresRotatorSetup, ProbedServer } from './rotator-options.js';
+import { proveOnStandby, writtenUpTo } from './standby-proof.js';
 
 /**
- * Proves that a new credential opens the primary and every standby, and that the user's probes pass under it. `also` runs on the primary's
- * connection.
- * @throws PostgresTargetError `TARGET_REFUSED` when the primary refuses it, or a standby still does after the time it is given to catch up.
+ * Proves that a new credential opens the primary and every standby, each once it has replayed what the primary had written by then, and that
+ * the user's probes pass under it on all of them. `also` runs on the primary's connection.
+ * @throws PostgresTargetError `TARGET_REFUSED` when a server refuses it, `STANDBY_BEHIND` when a standby does not catch up in time.
  */
 export async function proveUsable(
   setup: PostgresRotatorSetup,
   credentials: DatabaseCredentials,
-  context: { readonly clock: Clock; readonly signal: AbortSignal },
+  context: StepContext & { readonly current: SecretVersion<DatabaseCredentials> | undefined },
   also: (session: TargetSession) => Promise<void> = async () => undefined,
 ): Promise<void> {
-  await setup.primary.session(credentials, 'logging in with the new credential', context.signal, async (session) => {
+  const doing = 'logging in with the new credential';
+  const written = await setup.primary.session(credentials, doing, context, async (session) => {
     await also(session);
-    // Probes run as the application would: with the role's own search_path, which the first statement of a session overrides.
-    if (setup.probes.length > 0) await session.run(['RESET search_path']);
-    for (const probe of setup.probes) await probe(session.client);
+    const lsn = await writtenUpTo(session);
+    await runProbes(setup, session, 'primary');
+    return lsn;
   });
-  for (const replica of setup.replicas) {
-    const deadline = context.clock.now() + setup.replicaLagLimitMs;
-    while (!(await replica.logsIn(credentials, 'logging in with the new credential', context.signal))) {
-      if (context.clock.now() >= deadline) {
-        throw new PostgresTargetError(
-          'TARGET_REFUSED',
-          `Standby ${replica.label} still refuses the new credential of role ${JSON.stringify(credentials.username)} after ${setup.replicaLagLimitMs} ms. Check its replication lag and pg_hba.conf.`,
-        );
-      }
-      await pause(context.clock, BETWEEN_REPLICA_ATTEMPTS_MS, context.signal);
-      context.signal.throwIfAborted();
-    }
+  const deadline = context.clock.now() + setup.replicaLagLimitMs;
+  for (const standby of setup.replicas) {
+    await proveOnStandby(
+      {
+        standby,
+        credentials,
+        others: context.current === undefined ? [] : [context.current.value],
+        written,
+        limitMs: setup.replicaLagLimitMs,
+        deadline,
+        probe: (session) => runProbes(setup, session, 'replica'),
+      },
+      context,
+    );
   }
+}
+
+/** As the application would run them: with the role's own settings, which a session of ours begins by overriding. */
+async function runProbes(setup: PostgresRotatorSetup, session: TargetSession, server: ProbedServer): Promise<void> {
+  if (setup.probes.length === 0) return;
+  await session.run(['RESET ALL']);
+  for (const probe of setup.probes) await probe(session.client, server);
 }
 
 /** Runs `work` as the first of these credentials that the server does not refuse. */

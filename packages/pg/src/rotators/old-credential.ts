@@ -1,11 +1,12 @@
 import { identifier, literal } from './sql-quoting.js';
 import type { DatabaseCredentials, RetireReport } from '@nestjs-secrets/core';
 import { PostgresTargetError } from './postgres-target-errors.js';
-import type { PostgresTarget, TargetSession } from './postgres-target.js';
+import type { PostgresTarget, StepContext, TargetSession } from './postgres-target.js';
 
 // 10 s in all: a backend ends at its next interrupt check, which is milliseconds away unless the server is in trouble.
 const LOOKS = 40;
 const WAIT_PER_LOOK_MS = 250;
+const MOST_AWAITED = 20;
 
 /**
  * Ends the sessions of an old credential and proves it dead: first the sessions, then a real log-in attempt that must be refused, then
@@ -21,18 +22,19 @@ export async function proveDead(
   session: TargetSession,
   old: DatabaseCredentials,
   sessions: string,
-  signal: AbortSignal,
+  context: StepContext,
   killing: readonly string[] = [],
 ): Promise<RetireReport> {
   const ended = new Set<number>();
-  await endSessions(target, session, sessions, signal, ended, killing);
-  if (await target.logsIn(old, 'checking that the old credential is refused', signal)) {
+  if (killing.length > 0) await session.change(killing);
+  await endSessions(target, session, sessions, context, ended);
+  if (await target.logsIn(old, 'checking that the old credential is refused', context)) {
     throw new PostgresTargetError(
       'OLD_CREDENTIAL_ALIVE',
       `PostgreSQL ${target.label} still accepts the old credential of role ${JSON.stringify(old.username)}. Look for "trust" in pg_hba.conf, and for whoever else sets this password.`,
     );
   }
-  await endSessions(target, session, sessions, signal, ended);
+  await endSessions(target, session, sessions, context, ended);
   return { refused: true, sessionsEnded: ended.size, sessionsLeft: 0 };
 }
 
@@ -40,24 +42,24 @@ async function endSessions(
   target: PostgresTarget,
   session: TargetSession,
   condition: string,
-  signal: AbortSignal,
+  context: StepContext,
   ended: Set<number>,
-  before: readonly string[] = [],
 ): Promise<void> {
-  let statements = before;
+  const others = `pid <> pg_backend_pid() AND (${condition})`;
   for (let look = 0; look < LOOKS; look += 1) {
-    signal.throwIfAborted();
+    context.signal.throwIfAborted();
     // The server waits for the first of them; those that follow are signalled by the next look at the latest.
     const wait = look === 0 ? '' : `, ${WAIT_PER_LOOK_MS}`;
-    const found = (
-      await session.run([
-        ...statements,
-        `SELECT pid, pg_terminate_backend(pid${wait}) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (${condition})`,
-      ])
-    ).at(-1)?.rows as { pid: number }[];
-    statements = [];
+    const found = (await session.run([`SELECT pid FROM pg_stat_activity WHERE ${others}`])).at(-1)?.rows as {
+      pid: number;
+    }[];
     if (found.length === 0) return;
     for (const { pid } of found) ended.add(pid);
+    // No more than can be waited for within the time a statement has.
+    const pids = found.slice(0, look === 0 ? found.length : MOST_AWAITED).map(({ pid }) => pid);
+    await session.change([
+      `SELECT pg_terminate_backend(pid${wait}) FROM pg_stat_activity WHERE ${others} AND pid IN (${pids.join(', ')})`,
+    ]);
   }
   throw new PostgresTargetError(
     'SESSIONS_LEFT',

@@ -5,11 +5,13 @@ export type PostgresTargetErrorCode =
   | 'TARGET_REFUSED'
   | 'TARGET_DENIED'
   | 'TARGET_FAILED'
+  | 'STANDBY_BEHIND'
   | 'ROLE_MISMATCH'
   | 'ROLE_UNSUITABLE'
   | 'NO_FREE_IDENTITY'
   | 'OLD_CREDENTIAL_ALIVE'
-  | 'SESSIONS_LEFT';
+  | 'SESSIONS_LEFT'
+  | 'LEASE_LOST';
 
 /**
  * What a PostgreSQL rotator throws when the server does not do what a step needs. Carries the server's SQLSTATE where there is one, and
@@ -18,6 +20,7 @@ export type PostgresTargetErrorCode =
  * `TARGET_UNREACHABLE`: no answer, or none that decides anything; the step can be tried again.
  * `TARGET_REFUSED`: the log-in of the administrator, or of the credential a step relies on, was refused.
  * `TARGET_DENIED`: logged in, but without the privilege (SQLSTATE 42501). `TARGET_FAILED`: any other error of the server.
+ * `STANDBY_BEHIND`: a standby did not replay in time what makes the new credential.
  */
 export class PostgresTargetError extends SecretsError {
   /** The five characters of PostgreSQL's appendix A; undefined when no server answered. */

@@ -69,8 +69,10 @@ export interface RolesToRead {
   readonly roles: readonly string[];
   /** What this role was granted is only read where one of the others runs as itself: it is then to be compared with it. */
   readonly ownerRole: string;
-  /** Statements sent ahead, in the same round trip. */
-  readonly before?: readonly string[];
+  /** Changes made ahead, in the transaction the session is in. */
+  readonly after?: readonly string[];
+  /** Begins a transaction with the first look. */
+  readonly begin?: boolean;
 }
 
 /**
@@ -79,9 +81,11 @@ export interface RolesToRead {
  */
 export async function readRoleProfiles(
   session: TargetSession,
-  { roles, ownerRole, before = [] }: RolesToRead,
+  { roles, ownerRole, after = [], begin = false }: RolesToRead,
 ): Promise<RoleProfiles> {
-  const answer = (await session.run([...before, rolesQuery([...roles, ownerRole])])).at(-1)?.rows[0] as {
+  if (after.length > 0) await session.change(after);
+  const look = rolesQuery([...roles, ownerRole]);
+  const answer = (await session.run(begin ? ['BEGIN', look] : [look])).at(-1)?.rows[0] as {
     version: number;
     superuser: boolean;
     current_user: string;

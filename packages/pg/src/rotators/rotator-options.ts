@@ -3,8 +3,11 @@ import type { DatabaseCredentials, Secret } from '@nestjs-secrets/core';
 import { RotatorOptionsError } from './postgres-target-errors.js';
 import { PostgresTarget, type PostgresConnection } from './postgres-target.js';
 
-/** Runs as the new credential before it becomes current; what it throws stops the rotation. */
-export type PostgresProbe = (client: pg.ClientBase) => Promise<void>;
+/** The server a probe runs on. Only the primary can be written to. */
+export type ProbedServer = 'primary' | 'replica';
+
+/** Runs as the new credential before it becomes current, on the primary and on every replica; what it throws stops the rotation. */
+export type PostgresProbe = (client: pg.ClientBase, server: ProbedServer) => Promise<void>;
 
 /** Who administers the roles: the credentials, a secret that holds them, or a function that gets them for each step. */
 export type PostgresAdmin =
@@ -15,14 +18,15 @@ export interface PostgresRotatorOptions {
   readonly name?: string;
   /** The primary, and the database whose grants and objects are looked after. Connections are given 5 s and queries 30 s, unless stated here. */
   readonly connection: PostgresConnection;
-  /** Standbys on which a new credential must log in too before it becomes current. */
+  /** Standbys on which a new credential must log in, and the probes pass, too before it becomes current. */
   readonly replicas?: readonly PostgresConnection[];
-  /** How long a standby may refuse a new credential because it lags behind, in milliseconds; 10,000 by default. */
+  /** How long standbys may take to replay what makes the new credential, in milliseconds; 10,000 by default. */
   readonly replicaLagLimitMs?: number;
+  /** Run with no more time limits than the role's own. */
   readonly probes?: readonly PostgresProbe[];
 }
 
-/** The options both rotators share, checked, and what they come to. */
+/** The options all rotators share, checked, and what they come to. */
 export interface PostgresRotatorSetup {
   readonly name: string;
   readonly primary: PostgresTarget;

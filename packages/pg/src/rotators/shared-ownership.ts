@@ -8,7 +8,7 @@ import { identifier, literal } from './sql-quoting.js';
  */
 
 /** The schema facts a role of the ring has of its own accord. */
-function ringFacts(ownerRole: string, serverVersion: number): RoleFact[] {
+export function ringFacts(ownerRole: string, serverVersion: number): RoleFact[] {
   const options = serverVersion >= 160_000;
   return [
     membershipFact({
@@ -22,7 +22,7 @@ function ringFacts(ownerRole: string, serverVersion: number): RoleFact[] {
   ];
 }
 
-const isRoleSetting = (fact: RoleFact): boolean => fact.label === 'setting role';
+export const isRoleSetting = (fact: RoleFact): boolean => fact.label === 'setting role';
 
 /** What the pending role must have: the ring's own facts, and whatever the current role has. */
 export function expectedFacts(ownerRole: string, serverVersion: number, current: RoleProfile | undefined): RoleFact[] {
@@ -61,6 +61,7 @@ export function mismatches(
   pendingRole: string,
   ownerRole: string,
   currentRole: string | undefined,
+  { currentMayOwn = false }: { readonly currentMayOwn?: boolean } = {},
 ): string[] {
   const pending = profiles.of(pendingRole);
   const owner = profiles.of(ownerRole);
@@ -89,7 +90,7 @@ export function mismatches(
   );
   for (const role of new Set([current, pending])) {
     if (role === undefined) continue;
-    if (role.ownedHere > 0) {
+    if (role.ownedHere > 0 && !(currentMayOwn && role === current)) {
       found.push(
         `${role.name} itself owns ${role.ownedHere} object(s) that should belong to ${ownerRole}, such as ${role.ownedExamples.join(', ')}`,
       );

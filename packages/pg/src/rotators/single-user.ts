@@ -6,12 +6,13 @@ import type {
   RetireContext,
   RetireReport,
   RotationNotes,
+  SecretRotator,
 } from '@nestjs-secrets/core';
 import type { PostgresRotator } from './alternating-users.js';
 import { firstThatLogsIn, proveUsable } from './new-credential.js';
 import { disableRole, proveDead, sessionsOf } from './old-credential.js';
 import { PostgresTargetError, RotatorOptionsError } from './postgres-target-errors.js';
-import type { TargetSession } from './postgres-target.js';
+import type { StepContext, TargetSession } from './postgres-target.js';
 import {
   adminCredentials,
   checkRoleName,
@@ -21,6 +22,7 @@ import {
   type PostgresRotatorSetup,
 } from './rotator-options.js';
 import { scramVerifier } from './scram-verifier.js';
+import { SingleUserRehearsal } from './single-user-rehearsal.js';
 import { identifier, literal } from './sql-quoting.js';
 
 export interface PostgresSingleUserOptions extends PostgresRotatorOptions {
@@ -79,17 +81,16 @@ class SingleUser implements PostgresRotator {
     const pending = context.pending.value;
     // The note is stored before the password is touched: without it, nobody has tried yet and the pending value cannot be valid.
     const triedBefore = typeof context.notes['alteredAfter'] === 'string';
-    if (triedBefore && (await this.setup.primary.logsIn(pending, 'looking for the new credential', context.signal)))
-      return;
+    if (triedBefore && (await this.setup.primary.logsIn(pending, 'looking for the new credential', context))) return;
     const verifier = await scramVerifier(pending.password);
     await this.asWhoMayAlter(context, [context.current?.value, pending], async (session) => {
-      const before = (
-        await session.run([...(await this.creating(session, context, pending.username)), SERVER_CLOCK])
-      ).at(-1);
+      const creating = await this.creating(session, context, pending.username);
+      if (creating.length > 0) await session.change(creating);
+      const before = (await session.run([SERVER_CLOCK])).at(-1);
       await context.record({ alteredAfter: microsOf(before) });
       // The time is read after the commit, in the same round trip: a log-in with the old password began before it. One with the new
       // password follows a refusal that needed the commit and two more round trips, and so began after it.
-      const after = (await session.run(['BEGIN', altering(pending.username, verifier), 'COMMIT', SERVER_CLOCK])).at(-1);
+      const after = (await session.change([altering(pending.username, verifier)], [SERVER_CLOCK])).at(-1);
       await context.record({ alteredAt: microsOf(after) });
     });
   }
@@ -107,19 +108,19 @@ class SingleUser implements PostgresRotator {
         const known = (await session.run([`SELECT FROM pg_roles WHERE rolname = ${literal(pending.username)}`])).at(
           -1,
         )?.rowCount;
-        const disabling = known === 0 ? [] : ['BEGIN', disableRole(pending.username), 'COMMIT'];
-        await proveDead(this.setup.primary, session, pending, sessionsOf(pending.username), context.signal, disabling);
+        const disabling = known === 0 ? [] : [disableRole(pending.username)];
+        await proveDead(this.setup.primary, session, pending, sessionsOf(pending.username), context, disabling);
       });
       return;
     }
-    if (!(await this.setup.primary.logsIn(current, 'looking for the current credential', context.signal))) {
+    if (!(await this.setup.primary.logsIn(current, 'looking for the current credential', context))) {
       const verifier = await scramVerifier(current.password);
       await this.asWhoMayAlter(context, [pending, current], (session) =>
-        session.run([altering(current.username, verifier)]),
+        session.change([altering(current.username, verifier)]),
       );
     }
     // Sessions opened with the pending value belong to the same role and the same application, which drains them itself.
-    if (await this.setup.primary.logsIn(pending, 'checking that the new credential is refused again', context.signal))
+    if (await this.setup.primary.logsIn(pending, 'checking that the new credential is refused again', context))
       throw this.alive(pending);
   }
 
@@ -129,45 +130,44 @@ class SingleUser implements PostgresRotator {
     if (old.username !== current.username) return this.retireOtherRole(context);
     if (old.password === current.password) throw this.alive(old);
     // As the role itself, whoever altered it: an administrator without its privileges does not see when its sessions began.
-    return this.setup.primary.session(current, 'ending sessions of the old password', context.signal, (session) =>
-      proveDead(
-        this.setup.primary,
-        session,
-        old,
-        `${sessionsOf(old.username)} AND ${beganBefore(context.notes)}`,
-        context.signal,
-        ['SET ROLE NONE'],
-      ),
-    );
+    return this.setup.primary.session(current, 'ending sessions of the old password', context, async (session) => {
+      await session.run(['SET ROLE NONE']);
+      const sessions = `${sessionsOf(old.username)} AND ${beganBefore(context.notes)}`;
+      return proveDead(this.setup.primary, session, old, sessions, context);
+    });
+  }
+
+  /** @throws RotatorOptionsError without an `admin`: a role cannot make another one. */
+  rehearsal(): SecretRotator<DatabaseCredentials> {
+    const { admin, username } = this.options;
+    if (admin === undefined)
+      throw new RotatorOptionsError(this.name, '`admin` is needed for a rehearsal: it makes a throw-away role.');
+    return new SingleUserRehearsal({ setup: this.setup, admin, username });
   }
 
   /** After a version for another role was put by hand, the old role goes as a whole. */
   private retireOtherRole(context: RetireContext<DatabaseCredentials>): Promise<RetireReport> {
     const old = context.retiring.value;
     return this.asWhoMayAlter(context, [], (session) =>
-      proveDead(this.setup.primary, session, old, sessionsOf(old.username), context.signal, [
-        'BEGIN',
-        disableRole(old.username),
-        'COMMIT',
-      ]),
+      proveDead(this.setup.primary, session, old, sessionsOf(old.username), context, [disableRole(old.username)]),
     );
   }
 
   /** A session of the administrator, or of the role itself with whichever of its own values is accepted. */
   private async asWhoMayAlter<R>(
-    context: { readonly signal: AbortSignal; readonly secretName: string },
+    context: StepContext & { readonly secretName: string },
     own: readonly (DatabaseCredentials | undefined)[],
     work: (session: TargetSession) => Promise<R>,
   ): Promise<R> {
     const { primary } = this.setup;
     const doing = 'changing a password';
     if (this.options.admin !== undefined) {
-      return primary.session(await adminCredentials(this.name, this.options.admin), doing, context.signal, work);
+      return primary.session(await adminCredentials(this.name, this.options.admin), doing, context, work);
     }
     return firstThatLogsIn(
       own.filter((credentials) => credentials !== undefined),
       (credentials) =>
-        primary.session(credentials, doing, context.signal, async (session) => {
+        primary.session(credentials, doing, context, async (session) => {
           // A role may alter itself only as itself, also when its sessions start out as another (`ALTER ROLE … SET role`).
           await session.run(['SET ROLE NONE']);
           return work(session);
