@@ -1,4 +1,5 @@
 import type { StoreCommit } from '@nestjs-secrets/core';
+import type { Scenario } from './scenario.js';
 import type { SimulatedProcess } from './simulated-process.js';
 
 /** A mechanism broken on purpose, to prove that the simulation would notice. */
@@ -27,6 +28,28 @@ export const MUTATIONS: readonly Mutation[] = [
   'no borrow',
   'no acknowledgement before the first read',
 ];
+
+/** The scenario, changed so that what is broken matters before long: some of it takes a strategy or a coincidence that few worlds have. */
+export function provoking(mutation: Mutation, drawn: Scenario): Scenario {
+  const { rotator, leaseMs, storeFaults, deeds, troubleMs } = drawn;
+  if (mutation === 'no write-ahead' || mutation === 'no candidate retry' || mutation === 'no borrow')
+    return { ...drawn, rotator: { ...rotator, strategy: 'single-user' } };
+  if (mutation !== 'no acknowledgement before the first read') return drawn;
+  const restarts = Array.from({ length: 8 }, (_, index) => ({
+    type: 'restart' as const,
+    atMs: (troubleMs * index) / 8,
+  }));
+  return {
+    ...drawn,
+    processes: Math.max(2, drawn.processes),
+    everyMs: 600,
+    deeds: [...deeds, ...restarts],
+    storeFaults: { ...storeFaults, slow: 0.4, hintLost: 0.5 },
+    slowestCommitMs: leaseMs * 0.3,
+    stepFails: 0,
+    killedInStep: 0,
+  };
+}
 
 /** What becomes of a commit on its way to the store. */
 export function tamper(mutation: Mutation): (commit: StoreCommit, process: SimulatedProcess) => StoreCommit {

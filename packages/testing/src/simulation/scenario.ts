@@ -55,9 +55,9 @@ export type Assumptions = 'within' | 'beyond';
 
 /** Draws a scenario. Each kind of trouble is left out of many of them, so that what remains has time to show. */
 export function drawScenario(random: SeededRandom, assumptions: Assumptions): Scenario {
-  const leaseMs = random.pick([2_000, 5_000, 10_000]);
-  const troubleMs = leaseMs * random.between(1.5, 6);
-  const processes = random.pick([1, 2, 2, 3, 3, 4]);
+  const leaseMs = random.pick([4_000, 10_000]);
+  const troubleMs = leaseMs * random.between(1, 3.5);
+  const processes = random.pick([1, 2, 2, 2, 3, 3, 4]);
   const strategy = random.pick(['alternating-users', 'single-user', 'dual-password'] as const);
   const some = (most: number): number => (random.chance(0.5) ? 0 : most * random.between(0, 1) ** 2);
   const noisy = (): FaultRates => {
@@ -80,8 +80,8 @@ export function drawScenario(random: SeededRandom, assumptions: Assumptions): Sc
     rotator: { strategy, roles: random.pick([2, 2, 3]) },
     leaseMs,
     initial: random.chance(0.85) ? 'stored' : 'rotator',
-    everyMs: random.chance(0.35) ? Math.max(500, Math.floor(random.between(0.2, 1.5) * leaseMs)) : undefined,
-    refreshIntervalMs: leaseMs * random.pick([1, 3]),
+    everyMs: random.chance(0.3) ? Math.max(500, Math.floor(random.between(0.25, 1.5) * leaseMs)) : undefined,
+    refreshIntervalMs: leaseMs * random.pick([1, 4]),
     troubleMs,
     deeds: drawDeeds(random, leaseMs, troubleMs),
     storeFaults: noisy(),
@@ -91,7 +91,7 @@ export function drawScenario(random: SeededRandom, assumptions: Assumptions): Sc
     storeMs: random.pick([2, 10, 40]),
     targetMs: random.pick([2, 10, 40]),
     poolSize: random.pick([1, 2, 3]),
-    workEveryMs: leaseMs * random.between(0.1, 0.6),
+    workEveryMs: leaseMs * random.between(0.2, 1),
     thinkMs: leaseMs * random.pick([0.005, 0.05, 0.5]),
     clocks: Array.from({ length: 12 }, clock),
     stepFails: some(0.2),

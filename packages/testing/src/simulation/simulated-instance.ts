@@ -154,7 +154,7 @@ export class Instance {
   #work(pool: PoolModel): void {
     const { random, scenario } = this.world;
     this.process.clock.after(random.between(0, 2 * scenario.workEveryMs), () => {
-      void pool.work(1 + random.below(3));
+      void pool.work(1 + random.below(2));
       this.#work(pool);
     });
   }

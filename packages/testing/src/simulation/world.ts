@@ -4,7 +4,7 @@ import { NO_FAULTS } from './fault-rates.js';
 import { Invariants, type Violation } from './invariants.js';
 import type { RotatorStatement, RotatorWorld } from './model-rotators.js';
 import type { Mutation } from './mutations.js';
-import { tamper } from './mutations.js';
+import { provoking, tamper } from './mutations.js';
 import { type Assumptions, type Deed, drawScenario, type Scenario } from './scenario.js';
 import { SeededRandom } from './seeded-random.js';
 import { Instance } from './simulated-instance.js';
@@ -62,7 +62,7 @@ class World implements RotatorWorld {
     const { assumptions = 'within', mutation } = options;
     this.random = new SeededRandom(seed);
     const drawn = drawScenario(this.random, assumptions);
-    this.scenario = mutation === undefined ? drawn : { ...drawn, ...scenarioFor(mutation, drawn) };
+    this.scenario = mutation === undefined ? drawn : provoking(mutation, drawn);
     this.assertsHolder = mutation !== 'no fencing';
     this.appliesEarly = mutation === 'no write-ahead';
     const { scenario, queue, random } = this;
@@ -315,12 +315,6 @@ class World implements RotatorWorld {
     }
     return undefined;
   }
-}
-
-function scenarioFor(mutation: Mutation, drawn: Scenario): Partial<Scenario> {
-  if (mutation === 'no write-ahead' || mutation === 'no candidate retry')
-    return { rotator: { ...drawn.rotator, strategy: 'single-user' } };
-  return {};
 }
 
 function describeCommit({ writes }: StoreCommit): string {
