@@ -1,4 +1,5 @@
 import type { StoreCommit } from '@nestjs-secrets/core';
+import { NO_FAULTS } from './fault-rates.js';
 import type { Scenario } from './scenario.js';
 import type { SimulatedProcess } from './simulated-process.js';
 
@@ -31,23 +32,25 @@ export const MUTATIONS: readonly Mutation[] = [
 
 /** The scenario, changed so that what is broken matters before long: some of it takes a strategy or a coincidence that few worlds have. */
 export function provoking(mutation: Mutation, drawn: Scenario): Scenario {
-  const { rotator, leaseMs, storeFaults, deeds, troubleMs } = drawn;
+  const { rotator, troubleMs } = drawn;
   if (mutation === 'no write-ahead' || mutation === 'no candidate retry' || mutation === 'no borrow')
     return { ...drawn, rotator: { ...rotator, strategy: 'single-user' } };
   if (mutation !== 'no acknowledgement before the first read') return drawn;
-  const restarts = Array.from({ length: 8 }, (_, index) => ({
-    type: 'restart' as const,
-    atMs: (troubleMs * index) / 8,
-  }));
+  const joins = Array.from({ length: 11 }, (_, index) => ({ type: 'join' as const, atMs: (troubleMs * index) / 11 }));
   return {
     ...drawn,
-    processes: Math.max(2, drawn.processes),
-    everyMs: 600,
-    deeds: [...deeds, ...restarts],
-    storeFaults: { ...storeFaults, slow: 0.4, hintLost: 0.5 },
-    slowestCommitMs: leaseMs * 0.3,
+    processes: 1,
+    everyMs: 500,
+    deeds: joins,
+    storeFaults: NO_FAULTS,
+    targetFaults: NO_FAULTS,
+    storeMs: 5,
+    targetMs: 40,
+    // Who joins reads so slowly that a rotation passes by in between.
+    distances: [1, ...joins.map(() => 20)],
     stepFails: 0,
     killedInStep: 0,
+    stoppedInStep: 0,
   };
 }
 

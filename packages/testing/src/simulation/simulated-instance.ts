@@ -50,9 +50,10 @@ export class Instance {
   constructor(
     name: string,
     clock: ClockFault,
+    distance: number,
     private readonly world: InstanceWorld,
   ) {
-    this.process = new SimulatedProcess(name, world.queue, clock);
+    this.process = new SimulatedProcess(name, world.queue, clock, distance);
   }
 
   get versionId(): string | undefined {

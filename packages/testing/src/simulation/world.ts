@@ -193,9 +193,11 @@ class World implements RotatorWorld {
   // What happens.
 
   #spawn(): void {
+    const { clocks, distances } = this.scenario;
+    const clock = clocks[this.#started % clocks.length] ?? { skewMs: 0, rate: 1 };
+    const distance = distances[this.#started % distances.length] ?? 1;
     this.#started += 1;
-    const clock = this.scenario.clocks[this.#started % this.scenario.clocks.length] ?? { skewMs: 0, rate: 1 };
-    const instance = new Instance(`p${this.#started}`, clock, this);
+    const instance = new Instance(`p${this.#started}`, clock, distance, this);
     this.instances.push(instance);
     this.trace(instance.process, 'starts');
     instance.start();
@@ -232,7 +234,8 @@ class World implements RotatorWorld {
       const service = deed.type === 'store down' ? this.store : this.target;
       service.isDown = true;
       this.queue.after(deed.forMs, 'up', () => (service.isDown = false));
-    } else if (instance === undefined) return;
+    } else if (deed.type === 'join') this.#spawn();
+    else if (instance === undefined) return;
     else if (deed.type === 'rotate') instance.rotate(deed.emergencyMs);
     else if (deed.type === 'stop') this.#stop(instance, deed.forMs);
     else if (deed.type === 'cut off') {
