@@ -51,9 +51,9 @@ export class MysqlBackend implements SqlBackend {
     return this.#source.close();
   }
 
-  async get(key: string): Promise<StoreEntry | undefined> {
-    const [row] = await this.#source.connected((query) => query(this.#sql.get(key)));
-    return row && toEntry(row);
+  async read(keys: readonly string[]): Promise<StoreEntry[]> {
+    const rows = await this.#source.connected((query) => query(this.#sql.read(keys)));
+    return rows.map(toEntry);
   }
 
   async list(range: KeyRange): Promise<StoreEntry[]> {

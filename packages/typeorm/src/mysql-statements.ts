@@ -36,8 +36,8 @@ export class MysqlStatements {
     this.firstRow = `INSERT IGNORE INTO ${this.table} (\`key\`, value, revision) VALUES ('', '', 0)`;
   }
 
-  get(key: string): string {
-    return `SELECT \`key\`, value, revision FROM ${this.table} WHERE \`key\` = ${text(key)}`;
+  read(keys: readonly string[]): string {
+    return `SELECT \`key\`, value, revision FROM ${this.table} WHERE \`key\` IN (${keys.map(text).join(', ')})`;
   }
 
   list({ from, after, until, limit }: KeyRange): string {

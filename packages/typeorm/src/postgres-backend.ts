@@ -70,11 +70,11 @@ export class PostgresBackend implements SqlBackend {
     return new PostgresLookout(parts, listeners, revision, poll);
   }
 
-  async get(key: string): Promise<StoreEntry | undefined> {
-    const [row] = await this.#connected((query) =>
-      query(`SELECT key, value, revision FROM ${this.#table} WHERE key = $1`, [key]),
+  async read(keys: readonly string[]): Promise<StoreEntry[]> {
+    const rows = await this.#connected((query) =>
+      query(`SELECT key, value, revision FROM ${this.#table} WHERE key = ANY ($1::text[])`, [keys]),
     );
-    return row && toEntry(row);
+    return rows.map(toEntry);
   }
 
   async list({ from, after, until, limit }: KeyRange): Promise<StoreEntry[]> {

@@ -39,7 +39,8 @@ export interface SqlBackend {
   /** Connects and creates the table. May be called again when it failed. */
   open(): Promise<void>;
   close(): Promise<void>;
-  get(key: string): Promise<StoreEntry | undefined>;
+  /** Those of these keys that are there, in any order. */
+  read(keys: readonly string[]): Promise<StoreEntry[]>;
   list(range: KeyRange): Promise<StoreEntry[]>;
   revision(): Promise<number>;
   changesSince(revision: number): Promise<StoreChanges>;

@@ -15,6 +15,7 @@ import {
 } from '@nestjs-secrets/core';
 import { CommitQueue } from './commit-queue.js';
 import type { Lookout } from './lookout.js';
+import { ReadBatches } from './read-batches.js';
 import { RevisionPoll } from './revision-poll.js';
 import type { SqlBackend, SqlLimits } from './sql-backend.js';
 
@@ -23,6 +24,7 @@ export class SqlStore implements StoreDriver {
   readonly name: string;
   readonly #listeners = new HintListeners();
   readonly #commits = new CommitQueue((commits) => this.#transact(commits));
+  readonly #reads = new ReadBatches((keys) => this.#ask(() => this.backend.read(keys)));
   readonly #underWay = new Set<Promise<unknown>>();
   #state: 'new' | 'open' | 'closed' = 'new';
   #opening: Promise<void> | undefined;
@@ -50,7 +52,7 @@ export class SqlStore implements StoreDriver {
   async get(key: string): Promise<StoreEntry | undefined> {
     this.#mustBeOpen();
     checkKey(key);
-    return this.#ask(() => this.backend.get(key));
+    return this.#reads.get(key);
   }
 
   async list(options: StoreListOptions): Promise<StoreEntry[]> {

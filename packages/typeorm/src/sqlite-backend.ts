@@ -79,8 +79,10 @@ export class SqliteBackend implements SqlBackend {
     await dataSource?.destroy();
   }
 
-  get(key: string): Promise<StoreEntry | undefined> {
-    return readPatiently(this.busyLimitMs, () => this.#open.get.get(key) as StoreEntry | undefined);
+  read(keys: readonly string[]): Promise<StoreEntry[]> {
+    return patiently(this.busyLimitMs, () =>
+      keys.flatMap((key) => (this.#open.get.get(key) as StoreEntry | undefined) ?? []),
+    );
   }
 
   list({ from, after, until, limit }: KeyRange): Promise<StoreEntry[]> {

@@ -197,7 +197,7 @@ describe('a database that does not do its work', () => {
     await runner.rollbackTransaction();
     await runner.release();
     expect(await backend.transact([{ conditions: [], writes }])).toEqual([1]);
-    expect(await backend.get('a')).toMatchObject({ revision: 1 });
+    expect(await backend.read(['a'])).toMatchObject([{ revision: 1 }]);
     await backend.close();
   });
 
