@@ -19,7 +19,7 @@ const coreLayers = [
 ];
 
 /** The packages, each with those it may import. */
-const packages = { core: [], pg: ['core'], typeorm: ['core', 'pg'], testing: ['core'] };
+const packages = { core: [], pg: ['core'], mysql2: ['core'], typeorm: ['core', 'pg', 'mysql2'], testing: ['core'] };
 
 const anyOf = (names) => `(${names.join('|')})`;
 
@@ -81,8 +81,8 @@ export default {
     {
       name: 'pools-know-no-framework',
       severity: 'error',
-      comment: 'The same pool serves Kysely, Drizzle, MikroORM, Prisma and plain pg',
-      from: { path: '^packages/pg/src/pool/' },
+      comment: 'The same pool serves Kysely, Drizzle, MikroORM, Prisma and the plain driver',
+      from: { path: '^packages/((pg|mysql2)/src/pool|core/src/client/pool)/' },
       to: { path: '(^|node_modules/)(@nestjs/|typeorm(/|$))' },
     },
     {

@@ -25,11 +25,15 @@ const soundFiles: Readonly<Record<string, string>> = {
     peerDependencies: { pg: '*', typeorm: '*' },
     devDependencies: { kysely: '*' },
   }),
+  'packages/mysql2/package.json': JSON.stringify({
+    name: '@nestjs-secrets/mysql2',
+    peerDependencies: { mysql2: '*', typeorm: '*' },
+  }),
   'packages/typeorm/package.json': JSON.stringify({ name: '@nestjs-secrets/typeorm' }),
   'packages/testing/package.json': JSON.stringify({ name: '@nestjs-secrets/testing' }),
   'sample-app/package.json': JSON.stringify({ name: 'my-app' }),
   ...Object.fromEntries(
-    ['kysely', 'pg', 'rxjs', 'typeorm', 'undeclared'].flatMap((name) => [
+    ['kysely', 'mysql2', 'pg', 'rxjs', 'typeorm', 'undeclared'].flatMap((name) => [
       [`node_modules/${name}/package.json`, JSON.stringify({ name, main: 'index.js' })],
       [`node_modules/${name}/index.js`, ''],
     ]),
@@ -41,7 +45,9 @@ const soundFiles: Readonly<Record<string, string>> = {
   'packages/pg/src/index.ts': imports('./pool/pool.js', './rotators/role.js'),
   'packages/pg/src/pool/pool.ts': imports('@nestjs-secrets/core', 'pg'),
   'packages/pg/src/rotators/role.ts': imports('@nestjs-secrets/core'),
-  'packages/typeorm/src/index.ts': imports('@nestjs-secrets/core', '@nestjs-secrets/pg'),
+  'packages/mysql2/src/index.ts': imports('./pool/pool.js'),
+  'packages/mysql2/src/pool/pool.ts': imports('@nestjs-secrets/core', 'mysql2'),
+  'packages/typeorm/src/index.ts': imports('@nestjs-secrets/core', '@nestjs-secrets/mysql2', '@nestjs-secrets/pg'),
   'packages/testing/src/index.ts': imports('@nestjs-secrets/core'),
   'packages/core/test/secret.spec.ts': imports('../src/client/secret.js', '@nestjs-secrets/testing'),
   'sample-app/src/main.ts': imports('@nestjs-secrets/core', '@nestjs-secrets/typeorm'),
@@ -56,12 +62,14 @@ const violations: readonly (readonly [rule: string, file: string, imported: stri
   ['core-has-known-layers', 'packages/core/src/index.ts', './helpers/strings.js'],
   ['core-imports-its-packages', 'packages/core/src/foundation/clock.ts', '@nestjs-secrets/testing'],
   ['pg-imports-its-packages', 'packages/pg/src/index.ts', '@nestjs-secrets/typeorm'],
+  ['mysql2-imports-its-packages', 'packages/mysql2/src/index.ts', '@nestjs-secrets/pg'],
   ['typeorm-imports-its-packages', 'packages/typeorm/src/index.ts', '../../../test/src/server.js'],
   ['testing-imports-its-packages', 'packages/testing/src/index.ts', '@nestjs-secrets/pg'],
   ['packages-are-entered-by-their-index', 'packages/pg/src/rotators/role.ts', '../../../core/src/client/secret.js'],
   ['programs-are-not-imported', 'test/src/server.ts', '../../bench/src/main.js'],
   ['sample-app-imports-published-packages-only', 'sample-app/src/main.ts', '@nestjs-secrets/testing'],
   ['pools-know-no-framework', 'packages/pg/src/pool/pool.ts', 'typeorm'],
+  ['pools-know-no-framework', 'packages/mysql2/src/pool/pool.ts', 'typeorm'],
   ['no-development-dependencies', 'packages/pg/src/rotators/role.ts', 'kysely'],
   ['no-undeclared-dependencies', 'packages/pg/src/rotators/role.ts', 'undeclared'],
   ['nothing-unresolvable', 'packages/pg/src/rotators/role.ts', './gone.js'],
@@ -153,6 +161,7 @@ describe('the rules on who may import whom', () => {
       default: { forbidden: { name: string; severity: string }[] };
     };
     expect(config.forbidden.filter(({ severity }) => severity !== 'error')).toEqual([]);
-    expect(violations.map(([rule]) => rule).sort()).toEqual(config.forbidden.map(({ name }) => name).sort());
+    const broken = new Set(violations.map(([rule]) => rule));
+    expect([...broken].sort()).toEqual(config.forbidden.map(({ name }) => name).sort());
   });
 });

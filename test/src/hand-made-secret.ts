@@ -78,6 +78,19 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
     this.changes$.next({ name: this.name, versionId, value, previousVersionId, rolledBack });
   }
 
+  /** What the handle does after its process stood still: nobody is let through until the secret was read anew. */
+  pauseProcess(): { readAnew(publish?: () => void): void } {
+    let done = (): void => undefined;
+    this.pause = new Promise((resolve) => (done = resolve));
+    return {
+      readAnew: (publish = () => undefined) => {
+        publish();
+        this.pause = undefined;
+        done();
+      },
+    };
+  }
+
   /** The version ids its consumers hold. */
   held(): string[] {
     return [...new Set([...this.consumers].flatMap((consumer) => [...consumer.holds()]))].toSorted();

@@ -18,6 +18,13 @@ export * from './client/secret.js';
 export * from './client/secret-link.js';
 export * from './client/secret-source.js';
 export * from './client/manager-source.js';
+export * from './client/pool/connection-register.js';
+export * from './client/pool/credential-choice.js';
+export * from './client/pool/live-pool-errors.js';
+export * from './client/pool/pause-gate.js';
+export * from './client/pool/renewal.js';
+export * from './client/pool/roll.js';
+export * from './client/pool/waiting-callers.js';
 export * from './manager/descriptions.js';
 export type {
   CreateSecretOptions,
@@ -37,6 +44,7 @@ export * from './module/secrets.module.js';
 export * from './rotation/rotation-events.js';
 export * from './rotation/rotation-result.js';
 export * from './rotation/rotation-state.js';
+export * from './rotation/rotator-options-error.js';
 export * from './versions/rotation-policy.js';
 export * from './versions/secret-definition.js';
 export type { VersionState } from './versions/secret-record.js';

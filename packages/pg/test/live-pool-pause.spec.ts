@@ -52,19 +52,6 @@ describe.each([
     for (const client of clients) client.release();
   }
 
-  /** What the handle does: nobody is let through until the secret was read anew. */
-  function pauseProcess(): { readAnew(publish?: () => void): void } {
-    let done = (): void => undefined;
-    secret.pause = new Promise((resolve) => (done = resolve));
-    return {
-      readAnew: (publish = () => undefined) => {
-        publish();
-        secret.pause = undefined;
-        done();
-      },
-    };
-  }
-
   /** A turn of the event loop in which what could happen would have happened. */
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -72,7 +59,7 @@ describe.each([
     const pool = poolOf(3);
     await fill(pool, 3);
     // The sessions end while the process does not get to see it: others have retired v1.
-    const paused = pauseProcess();
+    const paused = secret.pauseProcess();
     const failures: unknown[] = [];
     let served = 0;
     const queries = Array.from({ length: 6 }, () =>
@@ -102,7 +89,7 @@ describe.each([
     const old = await pool.connect();
     secret.publish('v2', firstCredentials('pause_b'));
     await fill(pool, 1);
-    const paused = pauseProcess();
+    const paused = secret.pauseProcess();
     old.release();
     const waiting = pool.connect();
     paused.readAnew();
@@ -120,7 +107,7 @@ describe.each([
     const order: number[] = [];
     const call = (number: number): Promise<unknown> => pool.query('SELECT 1').then(() => order.push(number));
     const calls = [call(1), call(2)];
-    const paused = pauseProcess();
+    const paused = secret.pauseProcess();
     calls.push(call(3));
     client.release();
     calls.push(call(4));
@@ -136,12 +123,12 @@ describe.each([
   it('waits again when the process is paused once more before anybody was let through', async () => {
     const pool = poolOf(2);
     await fill(pool, 2);
-    const first = pauseProcess();
+    const first = secret.pauseProcess();
     let served = false;
     const query = pool.query('SELECT 1 AS one').then(() => (served = true));
     let second = { readAnew: (): void => undefined };
     first.readAnew();
-    second = pauseProcess();
+    second = secret.pauseProcess();
     for (let turns = 0; turns < 5; turns += 1) await turn();
     expect(served).toBe(false);
     second.readAnew();
@@ -163,7 +150,7 @@ describe.each([
 
   it('ends while callers are held back: they are served once the secret was read, or told when the time is over', async () => {
     const pool = poolOf(1);
-    const paused = pauseProcess();
+    const paused = secret.pauseProcess();
     const queries = [pool.query('SELECT 1 AS one'), pool.query('SELECT 1 AS one')];
     const ended = pool.end();
     expect(await settled(pool.query('SELECT 1'))).toMatchObject({ reason: { code: 'LIVE_POOL_CLOSED' } });
@@ -172,7 +159,7 @@ describe.each([
     await ended;
 
     const impatient = within(() => new LivePool(secret, { ...target, endTimeoutMs: 20 }));
-    const forGood = pauseProcess();
+    const forGood = secret.pauseProcess();
     const query = settled(impatient.query('SELECT 1'));
     await impatient.end();
     expect(await query).toMatchObject({ reason: { code: 'LIVE_POOL_CLOSED' } });
@@ -187,7 +174,7 @@ describe.each([
     const pool = poolOf(2);
     const client = await pool.connect();
     await client.query('BEGIN');
-    const paused = pauseProcess();
+    const paused = secret.pauseProcess();
     const other = pool.query('SELECT 1 AS one');
     paused.readAnew(() => secret.publish('v2', firstCredentials('pause_b')));
     await other;

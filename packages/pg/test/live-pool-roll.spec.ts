@@ -1,8 +1,7 @@
-import { createServer, connect as connectSocket } from 'node:net';
-import type { Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { startPostgres } from 'nestjs-secrets-test/postgres-server';
+import { startRefusingProxy } from 'nestjs-secrets-test/refusing-proxy';
 import type pg from 'pg';
 import { LivePool } from '../src/pool/index.js';
 import type { LivePoolConfig } from '../src/pool/index.js';
@@ -188,39 +187,19 @@ describe('LivePool, rolling to a new version', () => {
   });
 
   it('retries a replacement that failed until the roll is done, and meanwhile serves on', async () => {
-    const sockets = new Set<Socket>();
-    let refuse = false;
-    let refused = 0;
-    const proxy = createServer((socket) => {
-      if (refuse) {
-        refused += 1;
-        socket.destroy();
-        return;
-      }
-      const upstream = connectSocket(server.port, server.host);
-      for (const one of [socket, upstream]) {
-        sockets.add(one);
-        one.on('error', () => undefined);
-        one.on('close', () => sockets.delete(one));
-      }
-      socket.pipe(upstream).pipe(socket);
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
-    const address = proxy.address();
-    if (address === null || typeof address === 'string') throw new Error('no port');
-    const { pool, secret } = createPool({ port: address.port, max: 3 });
+    const proxy = await startRefusingProxy(server);
+    const { pool, secret } = createPool({ port: proxy.port, max: 3 });
     await fill(pool, 3);
-    refuse = true;
+    proxy.refuse = true;
     secret.publish('v2', b);
-    await eventually('two attempts failed', () => refused >= 2);
+    await eventually('two attempts failed', () => proxy.refused >= 2);
     expect((await pool.query('SELECT current_user AS name')).rows).toEqual([{ name: 'roll_a' }]);
     expect(pool.totalCount).toBe(3);
-    refuse = false;
+    proxy.refuse = false;
     await eventually('only v2', () => secret.held().join() === 'v2');
     expect(pool.generations().get('v2')?.idle).toBe(3);
     await pool.end();
-    for (const socket of sockets) socket.destroy();
-    await new Promise((resolve) => proxy.close(resolve));
+    await proxy.stop();
   });
 
   it('keeps working connections when the current version is refused, and replaces them once it is not', async () => {

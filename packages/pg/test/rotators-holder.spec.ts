@@ -129,7 +129,7 @@ describe('a rotator whose process lost the rotation (I2)', () => {
 describe('a change that was sent in time', () => {
   const context = (now: () => number): StepContext => ({
     signal: new AbortController().signal,
-    clock: { now, after: systemClock.after },
+    clock: { ...systemClock, now },
     assertHolder: () => undefined,
   });
   const late = async (offset: number, then: (change: (sql: string[]) => Promise<unknown>) => Promise<unknown>) => {

@@ -152,7 +152,7 @@ describe('a lease', () => {
     ['an hour behind', -60 * MINUTE],
     ['equal', 0],
   ])('goes by the clock of the server, where that of the application is %s', async (_what, ahead) => {
-    const clock = { now: () => Date.now() + ahead, after: systemClock.after };
+    const clock = { ...systemClock, now: () => Date.now() + ahead };
     const rotation = rotationFor('skewed', rotatorFor(), clock.now() + 5 * MINUTE);
     rotation.clock = clock;
     const asked = Date.now() + 5 * MINUTE;

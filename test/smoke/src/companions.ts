@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { type DatabaseCredentials, type Secret, SecretsModule, getSecretToken } from '@nestjs-secrets/core';
+import { LiveMysqlPool } from '@nestjs-secrets/mysql2';
 import { LivePool, postgresAlternatingUsers } from '@nestjs-secrets/pg';
 import { SecretsTesting, SecretsTestingModule } from '@nestjs-secrets/testing';
-import { livePostgres, sqlStore } from '@nestjs-secrets/typeorm';
+import { liveMysql, livePostgres, sqlStore } from '@nestjs-secrets/typeorm';
 
 @Module({
   imports: [
@@ -26,6 +27,11 @@ export async function runCompanions(): Promise<void> {
     await assert.rejects(pool.connect(), { code: 'ECONNREFUSED' });
     await pool.end();
 
+    const mysqlPool = new LiveMysqlPool(credentials, { host: '127.0.0.1', port: 1 });
+    await assert.rejects(mysqlPool.promise().query('SELECT 1'), { code: 'ECONNREFUSED' });
+    await mysqlPool.end();
+
+    assert.equal(typeof liveMysql(credentials).driver.createPool, 'function');
     assert.equal(typeof livePostgres(credentials).driver, 'object');
     assert.equal(typeof sqlStore, 'function');
     assert.equal(typeof postgresAlternatingUsers, 'function');

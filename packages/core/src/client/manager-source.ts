@@ -2,7 +2,8 @@ import type { Acknowledgements } from '../fleet/acknowledgements.js';
 import type { FailureReports } from '../fleet/failure-reports.js';
 import type { Instance } from '../fleet/instance.js';
 import type { Clock } from '../foundation/clock.js';
-import type { SecretReader } from '../manager/secret-reader.js';
+import type { SecretReader, SecretSnapshot } from '../manager/secret-reader.js';
+import type { Leases } from '../rotation/leases.js';
 import type { VersionStore } from '../versions/version-store.js';
 import type { SecretSource } from './secret-source.js';
 
@@ -12,12 +13,15 @@ export interface ManagerSourceParts {
   readonly instance: Instance;
   readonly acknowledgements: Acknowledgements;
   readonly reports: FailureReports;
+  readonly leases: Leases;
   readonly clock: Clock;
 }
 
 /** The source over this application's own manager. */
 export function managerSource(parts: ManagerSourceParts): SecretSource {
-  const { reader, versions, instance, acknowledgements, reports, clock } = parts;
+  const { reader, versions, instance, acknowledgements, reports, leases, clock } = parts;
+  /** Whoever injected the secret need not know that this instance has a credential of its own. */
+  const named = (snapshot: SecretSnapshot, name: string): SecretSnapshot => ({ ...snapshot, name });
   const registered = new Map<string, Promise<void>>();
   const register = (secretName: string): Promise<void> => {
     let registering = registered.get(secretName);
@@ -31,32 +35,34 @@ export function managerSource(parts: ManagerSourceParts): SecretSource {
   return {
     name: `store ${versions.store.name}`,
     fetch: async (secretName) => {
+      const name = leases.nameOf(secretName);
       // Before anything is read: from then on nobody retires what may be found.
-      await register(secretName);
-      return reader.current(secretName);
+      await register(name);
+      return named(await reader.current(name), secretName);
     },
     candidates: async (secretName) => {
-      const old = await reader.replaced(secretName);
-      if (old.length === 0) return reader.candidates(secretName);
-      const giveBack = await acknowledgements.borrow(secretName, old);
+      const name = leases.nameOf(secretName);
+      const old = await reader.replaced(name);
+      const giveBack = old.length === 0 ? undefined : await acknowledgements.borrow(name, old);
       try {
-        // Read again: what is still a candidate now cannot be retired unnoticed any more.
-        return await reader.candidates(secretName);
+        // What is still a candidate after it was borrowed cannot be retired unnoticed any more.
+        return (await reader.candidates(name)).map((snapshot) => named(snapshot, secretName));
       } finally {
         // In a later turn, when whoever asked holds what he took.
-        clock.after(0, giveBack);
+        if (giveBack !== undefined) clock.after(0, giveBack);
       }
     },
     watch: (onHint) => {
-      const unwatch = versions.watch(onHint);
+      const unwatch = versions.watch((name) => onHint(name === undefined ? undefined : leases.secretOf(name)));
       const unlisten = instance.listen({ back: () => onHint() });
       return () => {
         unwatch();
         unlisten();
       };
     },
-    acknowledge: (acknowledgement) => acknowledgements.acknowledge(acknowledgement),
-    report: (secretName, failure) => reports.report(secretName, failure),
+    acknowledge: ({ secretName, ...word }) =>
+      acknowledgements.acknowledge({ ...word, secretName: leases.nameOf(secretName) }),
+    report: (secretName, failure) => reports.report(leases.nameOf(secretName), failure),
     pauses: () => instance.pauses(),
     awake: () => instance.awake(),
   };

@@ -273,3 +273,14 @@ export class RehearsalUnsupportedError extends SecretsError {
     );
   }
 }
+
+/** `LEASE_UNSUPPORTED`: the policy of a secret asks for leases, and its rotator has none to give. */
+export class LeaseUnsupportedError extends SecretsError {
+  constructor(secretName: string, rotator: string) {
+    super(
+      'LEASE_UNSUPPORTED',
+      `The rotation policy of ${secretName} has a \`lease\`, but the rotator ${rotator} is not of the strategy lease. Take \`lease\` out of the policy, or name a rotator such as postgres/lease.`,
+      { secretName },
+    );
+  }
+}

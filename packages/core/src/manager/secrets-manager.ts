@@ -8,6 +8,7 @@ import {
   SecretNotFoundError,
   StageError,
   VersionConflictError,
+  VersionNotFoundError,
 } from '../foundation/errors.js';
 import type { Clock } from '../foundation/clock.js';
 import { randomPassword, type PasswordOptions } from '../foundation/random-password.js';
@@ -23,6 +24,7 @@ import {
   addVersion,
   checkCustomStage,
   findVersion,
+  isLeased,
   nextVersionId,
   promote,
   requireVersion,
@@ -223,8 +225,9 @@ export class SecretsManager {
    * @throws RotationFailedError when a step threw; the version that was current still is
    */
   async rotateSecret(name: string, options: RotateSecretOptions = {}): Promise<RotationResult> {
-    const { engine, clock } = this.parts;
+    const { engine, clock, versions } = this.parts;
     const request = rotationRequest(checkSecretName(name), options, clock.now());
+    if (isLeased(await versions.get(name))) return this.#rotateLeases(name, options);
     const result = await engine.rotate(name, request);
     if (result === undefined) throw new RotationStoppedError(name);
     if (request.reason === 'rehearsal') return result;
@@ -262,6 +265,13 @@ export class SecretsManager {
     const { name, initial, rotation } = wanted;
     const found = await this.parts.versions.find(checkSecretName(name));
     if (rotation !== undefined) checkRotationPolicy(name, rotation);
+    if (rotation?.lease !== undefined) {
+      // It has no value of its own: each instance gets one when it opens the secret.
+      await this.parts.versions.change(name, (before) => ({
+        record: { ...(before ?? newSecretRecord(name, wanted, this.parts.clock.now())), rotation },
+      }));
+      return;
+    }
     if (found === undefined || versionAt(found.record, 'current') === undefined) {
       if (initial === undefined) throw new SecretNotFoundError(name);
       if (initial === 'rotator') return this.#makeFirstVersion(wanted);
@@ -296,6 +306,15 @@ export class SecretsManager {
       if (!interrupted || !(error instanceof RotationFailedError && error.undone)) throw error;
       await this.parts.engine.rotate(name, { reason: 'first-version' });
     }
+  }
+
+  /** A secret of leases rotates in that each instance gets a new credential. */
+  async #rotateLeases(name: string, options: RotateSecretOptions): Promise<RotationResult> {
+    const { leases } = this.parts.engine;
+    const results = await Promise.all((await leases.of(name)).map((lease) => this.rotateSecret(lease, options)));
+    const own = results.find(({ secretName }) => secretName === leases.nameOf(name)) ?? results[0];
+    if (own !== undefined) return own;
+    throw new VersionNotFoundError(name, 'lease: no instance uses it');
   }
 
   #setSchedule(name: string, enabled: boolean): Promise<SecretDescription> {

@@ -104,6 +104,7 @@ export class SecretsRuntime {
   /** The handle of a secret, once what defines it has made sure that it is there. */
   async open(name: string): Promise<SecretHandle> {
     await this.#announced.get(name)?.done;
+    await this.own?.engine.leases.open(name);
     return this.handles.open(name);
   }
 
@@ -123,6 +124,7 @@ export class SecretsRuntime {
   /** Completes the handles, takes this instance off the list, and closes store and keys. */
   async close(): Promise<void> {
     this.handles.close();
+    await this.own?.engine.leases.leave();
     await this.own?.acknowledgements.leave();
     await this.own?.instance.leave();
     await this.own?.versions.close();
@@ -184,6 +186,14 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
   const manager = new SecretsManager({ versions, definitions, engine, scheduler, clock, randomness });
   const reader = new SecretReader(versions);
-  const source = managerSource({ reader, versions, instance, acknowledgements, reports, clock });
+  const source = managerSource({
+    reader,
+    versions,
+    instance,
+    acknowledgements,
+    reports,
+    leases: engine.leases,
+    clock,
+  });
   return { manager, engine, scheduler, versions, instance, acknowledgements, source, troubles };
 }

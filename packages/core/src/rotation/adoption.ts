@@ -6,6 +6,8 @@ export interface AdoptionDuties {
   isBusy(secretName: string): boolean;
   /** Takes on what is unfinished, if the lease can be had. */
   goOn(secretName: string): Promise<void>;
+  /** Revokes what belonged to instances that are gone. */
+  reap(): Promise<void>;
 }
 
 /**
@@ -68,8 +70,9 @@ export class Adoption {
         const isOpen = held ? tenures.holds(name) : await this.#isFree(name);
         if (isOpen && !this.duties.isBusy(name)) this.duties.goOn(name).catch(() => undefined);
       }
+      await this.duties.reap();
     } catch {
-      // The store is away; there is another look soon.
+      // The store or a target is away; there is another look soon.
     }
   }
 

@@ -4,6 +4,7 @@ import { pause } from '../foundation/clock.js';
 import { isSecretsError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
 import { Adoption } from './adoption.js';
 import { type EngineContext, type EngineParts, messageOf, retryDelay } from './engine-context.js';
+import { Leases } from './leases.js';
 import { Retirement } from './retirement.js';
 import { Rollback } from './rollback.js';
 import { isReplacing, type RotationEvent, type RotationReason } from './rotation-events.js';
@@ -34,6 +35,9 @@ export class RotationEngine {
   /** What happens in rotations of this instance, as it happens; nothing is replayed. Completes when the engine stops. */
   readonly events$: Observable<RotationEvent>;
 
+  /** The credentials that belong to one instance. */
+  readonly leases: Leases;
+
   readonly #context: EngineContext;
   readonly #retirement: Retirement;
   readonly #rollback: Rollback;
@@ -56,9 +60,11 @@ export class RotationEngine {
     this.#rollback = new Rollback(this.#context);
     this.#retirement = new Retirement(this.#context, (tenure, obligation) => this.#putBack(tenure, obligation));
     this.#start = new RotationStart(this.#context, this.#retirement, this.#rollback);
+    this.leases = new Leases(this.#context, (name, request) => this.rotate(name, request));
     this.#adoption = new Adoption(this.#context, {
       isBusy: (name) => this.#running.has(name) || this.#retrying.has(name),
       goOn: (name) => this.#goOn(name),
+      reap: () => this.leases.reap(),
     });
   }
 

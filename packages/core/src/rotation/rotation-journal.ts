@@ -148,6 +148,26 @@ export class RotationJournal {
     return { state: committed, record };
   }
 
+  /**
+   * Removes a secret, its values and its journal in one commit.
+   * @throws RotationInterruptedError when the token is no longer the lease's
+   */
+  async remove(secretName: string, token: number): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const { state, revision } = await this.#load(secretName);
+      if (state.lease?.token !== token) throw new RotationInterruptedError(secretName);
+      const removed = await this.versions.remove(secretName, {
+        conditions: [{ key: JOURNAL_PREFIX + secretName, revision }],
+        writes: [
+          { key: JOURNAL_PREFIX + secretName, value: null },
+          { key: UNFINISHED_PREFIX + secretName, value: null },
+        ],
+      });
+      if (removed) return;
+    }
+    throw new StoreContentionError(secretName);
+  }
+
   async #load(secretName: string): Promise<{ state: RotationState; revision: number }> {
     const entry = await this.store.get(JOURNAL_PREFIX + secretName);
     if (entry === undefined) return { state: NO_ROTATION, revision: 0 };

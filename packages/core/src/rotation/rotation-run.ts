@@ -10,7 +10,7 @@ import {
   setVersionState,
   versionAt,
 } from '../versions/secret-record.js';
-import { probationMs } from '../versions/rotation-policy.js';
+import { leaseTtlMs, probationMs } from '../versions/rotation-policy.js';
 import type { SecretVersion } from '../versions/secret-version.js';
 import { versionRemoval } from '../versions/version-store.js';
 import { type EngineContext, loadVersion } from './engine-context.js';
@@ -18,7 +18,7 @@ import type { RotationStep } from './rotation-events.js';
 import type { RotationResult } from './rotation-result.js';
 import type { ActiveRotation, RotationState, StepFailure } from './rotation-state.js';
 import type { Tenure } from './rotation-tenure.js';
-import type { PendingContext, RotationContext, SecretRotator } from './secret-rotator.js';
+import type { LeaseTerms, PendingContext, RotationContext, SecretRotator } from './secret-rotator.js';
 
 /** One rotation from wherever its journal stands to promotion, or to being undone. */
 export class RotationRun {
@@ -32,6 +32,9 @@ export class RotationRun {
     /** Called when the journal has the end of this rotation, before anybody is told: who then asks for a rotation wants a new one. */
     private readonly onEnd: () => void,
   ) {}
+
+  /** For the strategy `lease`: whose it is, and until when. */
+  #terms: { readonly lease?: LeaseTerms } = {};
 
   async toPromotion(): Promise<{ result: RotationResult; state: RotationState }> {
     const current = await this.#current();
@@ -263,7 +266,12 @@ export class RotationRun {
   }
 
   async #current(): Promise<SecretVersion | undefined> {
-    const version = versionAt(await this.context.versions.get(this.secretName), 'current');
+    const record = await this.context.versions.get(this.secretName);
+    if (record.lease !== undefined && record.rotation !== undefined) {
+      const validUntil = this.context.clock.now() + leaseTtlMs(record.rotation);
+      this.#terms = { lease: { instanceId: record.lease.instanceId, validUntil } };
+    }
+    const version = versionAt(record, 'current');
     return version && loadVersion(this.context, this.secretName, version.id);
   }
 
@@ -284,6 +292,7 @@ export class RotationRun {
       clock: this.context.clock,
       notes: active.notes,
       assertHolder: () => this.tenure.assertHolder(),
+      ...this.#terms,
     };
   }
 

@@ -62,6 +62,12 @@ export class Tenure {
     await this.change((state) => state);
   }
 
+  /** Removes the secret, with all its values and its journal. */
+  async remove(): Promise<void> {
+    await this.journal.remove(this.secretName, this.token);
+    this.#release();
+  }
+
   /** Lets others in at once where this instance works no more, whatever is under way. Never throws: without it they come in when the instance has left. */
   async abandon(): Promise<void> {
     const withoutLease = ({ lease, ...state }: RotationState): RotationState | undefined =>

@@ -19,6 +19,11 @@ export interface RotationPolicy {
   readonly schedule?: RotationSchedule;
   /** False stops the schedule; `rotateSecret` still works. True by default. `pauseRotation` and `resumeRotation` set it. */
   readonly enabled?: boolean;
+  /**
+   * For rotators of the strategy `lease`: each instance gets a credential of its own, good for this long and renewed in time, from 10 s to 365 days. The
+   * secret itself has no value then.
+   */
+  readonly lease?: Duration;
   /** Scheduled rotations begin inside this window only: one that falls due outside waits until it opens. */
   readonly window?: RotationWindow;
   /** Each scheduled rotation begins up to this much later than it is due, so that many secrets do not rotate at the same moment; none by default. */
@@ -34,6 +39,7 @@ export interface RotationPolicy {
 
 export const SHORTEST_INTERVAL_MS = 500;
 const LONGEST_INTERVAL_MS = 365 * 86_400_000;
+const SHORTEST_LEASE_MS = 10_000;
 const LONGEST_PROBATION_MS = 60_000;
 const DEFAULT_MAX_FAILURES = 10;
 const FIRST_BACK_OFF_MS = 5_000;
@@ -90,10 +96,11 @@ export function checkRotationPolicy(secretName: string, policy: RotationPolicy):
 }
 
 /** What is not about when: window, jitter, probation, failures. */
-function checkExtent(
-  { window, jitter, probation, maxFailures }: RotationPolicy,
-  fail: (message: string) => never,
-): void {
+function checkExtent(policy: RotationPolicy, fail: (message: string) => never): void {
+  const { window, jitter, probation, maxFailures, lease } = policy;
+  const leaseMs = lease === undefined ? SHORTEST_LEASE_MS : parseDuration(lease);
+  if (leaseMs === undefined || leaseMs < SHORTEST_LEASE_MS || leaseMs > LONGEST_INTERVAL_MS)
+    fail(`has the lease ${JSON.stringify(lease)}: give 10 s to 365 days, in milliseconds or like '1h'.`);
   for (const [name, duration] of [
     ['jitter', jitter],
     ['probation', probation],
@@ -139,6 +146,11 @@ export function nextRotationAt(name: string, policy: RotationPolicy, history: Ro
 /** Whether the schedule stands still because too many rotations in a row have failed. */
 export function isSuspended({ maxFailures = DEFAULT_MAX_FAILURES }: RotationPolicy, failures: number): boolean {
   return failures >= maxFailures;
+}
+
+/** How long a credential of an instance is good for unless it is renewed, in milliseconds. */
+export function leaseTtlMs({ lease }: RotationPolicy): number {
+  return parseDuration(lease) ?? SHORTEST_LEASE_MS;
 }
 
 /** How long the version that a promotion replaced stays valid at least. */

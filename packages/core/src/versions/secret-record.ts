@@ -1,5 +1,6 @@
 import { CorruptRecordError, StageError, VersionNotFoundError } from '../foundation/errors.js';
 import type { RotationPolicy } from './rotation-policy.js';
+import { checkSecretName } from './secret-name.js';
 
 /**
  * Where a version stands towards its target. `live` may be in use; `draining` was replaced by a rotation and still has to be retired;
@@ -28,6 +29,8 @@ export interface SecretRecord {
   /** Each new version expires this long after it was made; no TTL when missing. */
   readonly ttlMs?: number;
   readonly rotation?: RotationPolicy;
+  /** Of a credential that belongs to one instance: the secret it stands for there, and whose it is. */
+  readonly lease?: LeaseOwner;
   readonly nextSequence: number;
   /** Grows by one each time `current` moves. */
   readonly promotion: number;
@@ -36,6 +39,11 @@ export interface SecretRecord {
   readonly versions: readonly VersionRecord[];
   /** Label → version id. Pairs rather than an object, since labels are the user's words. */
   readonly stages: readonly (readonly [stage: string, versionId: string])[];
+}
+
+export interface LeaseOwner {
+  readonly of: string;
+  readonly instanceId: string;
 }
 
 /** So many versions without a stage are kept; older ones are removed as new ones come. */
@@ -62,6 +70,36 @@ export function parseSecretRecord(name: string, bytes: Uint8Array): SecretRecord
     throw new CorruptRecordError(`The record of ${name}`, 'it is not a secret of this name', name);
   }
   return record;
+}
+
+/** The name of an instance's own credential of a secret of leases. */
+export function leaseName(secretName: string, instanceId: string): string {
+  return checkSecretName(`${secretName}@${instanceId}`);
+}
+
+/** The record of an instance's own credential, which has no version yet. */
+export function addLease(of: string, instanceId: string, rotation: RotationPolicy, now: number): SecretRecord {
+  return {
+    format: 1,
+    name: leaseName(of, instanceId),
+    description: `The credential of instance ${instanceId} for ${of}`,
+    type: 'lease',
+    tags: {},
+    createdAt: now,
+    updatedAt: now,
+    rotation,
+    lease: { of, instanceId },
+    nextSequence: 1,
+    promotion: 0,
+    rolledBack: false,
+    versions: [],
+    stages: [],
+  };
+}
+
+/** Whether the secret has no value of its own, but one for each instance. */
+export function isLeased({ rotation, lease }: SecretRecord): boolean {
+  return rotation?.lease !== undefined && lease === undefined;
 }
 
 export function versionAt(record: SecretRecord, stage: string): VersionRecord | undefined {

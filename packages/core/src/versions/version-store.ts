@@ -4,15 +4,17 @@ import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
 import { Keyring } from '../encryption/keyring.js';
-import type { StoreCondition, StoreDriver, StoreHint, StoreWrite } from '../store/store-driver.js';
+import type { StoreCondition, StoreDriver, StoreEntry, StoreHint, StoreWrite } from '../store/store-driver.js';
 import { decodeValue, encodeValue } from './secret-value.js';
-import { parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
+import { isLeased, type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
 
 const STORE_KEY = 'store';
 const RECORD_PREFIX = 'secret/';
 const VALUE_PREFIX = 'value/';
 /** One empty entry for each secret with a schedule, so that starting costs what is scheduled and not what is stored. */
 const SCHEDULED_PREFIX = 'scheduled/';
+/** One empty entry for each credential of an instance, so that finding those of the dead costs what is leased. */
+const LEASE_PREFIX = 'lease/';
 /** Not a legal secret name, so that the check value can never be passed off as a secret. */
 const KEY_CHECK = { secretName: '#store', versionId: 'key-check' };
 const ATTEMPTS = 50;
@@ -23,6 +25,12 @@ export interface RecordEdit {
   readonly record: SecretRecord;
   readonly conditions?: readonly StoreCondition[];
   readonly writes?: readonly StoreWrite[];
+}
+
+/** What must hold, and what else goes, when a secret is removed. */
+export interface RecordRemoval {
+  readonly conditions: readonly StoreCondition[];
+  readonly writes: readonly StoreWrite[];
 }
 
 export interface VersionStoreOptions {
@@ -100,17 +108,34 @@ export class VersionStore {
 
   /** The names of the secrets whose policy has a schedule. */
   async scheduled(): Promise<string[]> {
-    const names: string[] = [];
-    for (;;) {
-      const after = names.at(-1);
-      const page = await this.store.list({
-        prefix: SCHEDULED_PREFIX,
-        limit: PAGE,
-        ...(after === undefined ? {} : { after: SCHEDULED_PREFIX + after }),
-      });
-      for (const entry of page) names.push(entry.key.slice(SCHEDULED_PREFIX.length));
-      if (page.length < PAGE) return names;
-    }
+    return (await this.#listAll(SCHEDULED_PREFIX)).map(({ key }) => key.slice(SCHEDULED_PREFIX.length));
+  }
+
+  /** The credentials that belong to instances. */
+  async leases(): Promise<(LeaseOwner & { readonly name: string })[]> {
+    const entries = await this.#listAll(LEASE_PREFIX);
+    return entries.map(({ key, value }) => {
+      const owner: LeaseOwner = JSON.parse(Buffer.from(value).toString('utf8'));
+      return { ...owner, name: key.slice(LEASE_PREFIX.length) };
+    });
+  }
+
+  /** Removes a secret with every value; `also` goes in the same commit. False when it was changed meanwhile. */
+  async remove(name: string, also: RecordRemoval): Promise<boolean> {
+    const found = await this.find(name);
+    if (found === undefined) return true;
+    const key = RECORD_PREFIX + name;
+    const revision = await this.store.commit({
+      conditions: [{ key, revision: found.revision }, ...also.conditions],
+      writes: [
+        { key, value: null },
+        { key: SCHEDULED_PREFIX + name, value: null },
+        { key: LEASE_PREFIX + name, value: null },
+        ...found.record.versions.map(({ id }) => versionRemoval(name, id)),
+        ...also.writes,
+      ],
+    });
+    return revision !== undefined;
   }
 
   /**
@@ -133,6 +158,9 @@ export class VersionStore {
         writes: [
           { key, value: Buffer.from(JSON.stringify(record)) },
           ...scheduleWrites(found?.record, record),
+          ...(found === undefined && record.lease !== undefined
+            ? [{ key: LEASE_PREFIX + name, value: Buffer.from(JSON.stringify(record.lease)) }]
+            : []),
           ...removed.map((id) => versionRemoval(name, id)),
           ...(wanted.writes ?? []),
         ],
@@ -193,6 +221,16 @@ export class VersionStore {
     );
   }
 
+  async #listAll(prefix: string): Promise<StoreEntry[]> {
+    const entries: StoreEntry[] = [];
+    for (;;) {
+      const after = entries.at(-1)?.key;
+      const page = await this.store.list({ prefix, limit: PAGE, ...(after === undefined ? {} : { after }) });
+      entries.push(...page);
+      if (page.length < PAGE) return entries;
+    }
+  }
+
   async #initialise(storeId: string, now: number): Promise<{ value: Uint8Array }> {
     const { store, keys, randomness } = this.options;
     const keyCheck = await new Keyring(keys, storeId, randomness).seal(KEY_CHECK, randomness.bytes(32));
@@ -214,8 +252,10 @@ export class VersionStore {
 }
 
 function scheduleWrites(before: SecretRecord | undefined, after: SecretRecord): StoreWrite[] {
-  const scheduled = after.rotation?.schedule !== undefined;
-  if (scheduled === (before?.rotation?.schedule !== undefined)) return [];
+  // A secret of leases has nothing to rotate itself: its leases have the schedule.
+  const isScheduled = (record: SecretRecord): boolean => record.rotation?.schedule !== undefined && !isLeased(record);
+  const scheduled = isScheduled(after);
+  if (scheduled === (before !== undefined && isScheduled(before))) return [];
   return [{ key: SCHEDULED_PREFIX + after.name, value: scheduled ? Buffer.alloc(0) : null }];
 }
 

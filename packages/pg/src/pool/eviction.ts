@@ -1,16 +1,14 @@
+import type { ConnectionRegister, CredentialChoice, Renewal } from '@nestjs-secrets/core';
 import type pg from 'pg';
-import type { ConnectionRegister } from './connection-register.js';
-import type { CredentialChoice } from './credential-choice.js';
 import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
-import type { Renewal } from './renewal.js';
 
 /**
  * What a pool does when pg-pool lacks the members a roll needs: old connections end as they come back, and idle ones one at a time, with
  * no replacement opened beforehand. Works with the public face of pg-pool alone, at the price of a log-in for whoever comes next.
  */
-export class Eviction implements Renewal {
+export class Eviction implements Renewal<pg.ClientBase> {
   readonly #pool: { readonly idleCount: number };
-  readonly #register: ConnectionRegister;
+  readonly #register: ConnectionRegister<pg.ClientBase>;
   readonly #choice: CredentialChoice;
   readonly #connect: (callback: ConnectCallback) => void;
   readonly #evicting = new Set<pg.ClientBase>();
@@ -18,7 +16,7 @@ export class Eviction implements Renewal {
 
   constructor(
     pool: { readonly idleCount: number },
-    register: ConnectionRegister,
+    register: ConnectionRegister<pg.ClientBase>,
     choice: CredentialChoice,
     connect: (callback: ConnectCallback) => void,
   ) {

@@ -1,11 +1,8 @@
 import { EventEmitter } from 'node:events';
-import type { CredentialFailure, DatabaseCredentials, SecretVersion } from '@nestjs-secrets/core';
+import type { ConnectionRegister, CredentialChoice, CredentialFailure } from '@nestjs-secrets/core';
 import pg from 'pg';
-import type { ConnectionRegister } from './connection-register.js';
-import type { CredentialChoice } from './credential-choice.js';
-import { isRefusal } from './credential-choice.js';
-import { LivePoolCredentialsError } from './live-pool-errors.js';
 import type { RecentStatements } from './recent-statements.js';
+import { isRefusal } from './refusal.js';
 
 type Connected = (error: Error | null) => void;
 
@@ -21,7 +18,7 @@ const INSUFFICIENT_PRIVILEGE = '42501';
  */
 export function liveClientClass(
   choice: CredentialChoice,
-  register: ConnectionRegister,
+  register: ConnectionRegister<pg.ClientBase>,
   statements: RecentStatements,
   report: ReportRefusal,
 ): new (config?: pg.ClientConfig) => pg.Client {
@@ -93,18 +90,11 @@ interface Login {
 
 function drawLogin(choice: CredentialChoice): Login {
   try {
-    const version = choice.pick();
-    assertCredentials(version);
-    return { versionId: version.versionId, username: version.value.username, password: () => version.value.password };
+    const { versionId, value } = choice.draw();
+    return { versionId, username: value.username, password: () => value.password };
   } catch (error) {
     const failure = error instanceof Error ? error : new Error(String(error));
     return { versionId: choice.currentVersionId, username: '', password: () => '', failure };
-  }
-}
-
-function assertCredentials({ name, versionId, value }: SecretVersion<Partial<DatabaseCredentials> | null>): void {
-  if (typeof value?.username !== 'string' || value.username === '' || typeof value.password !== 'string') {
-    throw new LivePoolCredentialsError(name, versionId);
   }
 }
 

@@ -1,6 +1,6 @@
+import { LivePoolConfigError } from '@nestjs-secrets/core';
 import type pg from 'pg';
 import { parse } from 'pg-connection-string';
-import { LivePoolConfigError } from './live-pool-errors.js';
 
 /** What a live pool takes beyond the configuration of a `pg.Pool`. */
 export interface LivePoolOptions {

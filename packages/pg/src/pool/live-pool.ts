@@ -1,22 +1,22 @@
-import type { DatabaseCredentials, Secret, SecretAttachment } from '@nestjs-secrets/core';
-import { secretLink } from '@nestjs-secrets/core';
+import type { DatabaseCredentials, PoolGeneration, Renewal, Secret, SecretAttachment } from '@nestjs-secrets/core';
+import {
+  ConnectionRegister,
+  CredentialChoice,
+  LivePoolClosedError,
+  PauseGate,
+  Roll,
+  secretLink,
+  WaitingCallers,
+} from '@nestjs-secrets/core';
 import pg from 'pg';
-import type { PoolGeneration } from './connection-register.js';
-import { ConnectionRegister } from './connection-register.js';
-import { CredentialChoice } from './credential-choice.js';
 import { Eviction } from './eviction.js';
 import { liveClientClass, type ReportRefusal } from './live-client.js';
 import type { LivePoolConfig } from './live-pool-config.js';
 import { describeTarget, withoutCredentials } from './live-pool-config.js';
-import { LivePoolClosedError } from './live-pool-errors.js';
-import { PauseGate } from './pause-gate.js';
 import type { ConnectCallback, ReleaseClient } from './pool-internals.js';
 import { poolInternals } from './pool-internals.js';
 import { RecentStatements } from './recent-statements.js';
-import type { Renewal } from './renewal.js';
-import { Roll } from './roll.js';
 
-const DEFAULT_PACE_MS = 20;
 const DEFAULT_END_TIMEOUT_MS = 10_000;
 // A connection opened with a candidate works, so asking again whether the current version is accepted by now is no matter of haste.
 const STAND_IN_RECHECK_MS = 1000;
@@ -38,15 +38,13 @@ interface Waiter {
 export class LivePool extends pg.Pool {
   readonly #label: string;
   readonly #choice: CredentialChoice;
-  readonly #register: ConnectionRegister;
-  readonly #renewal: Renewal;
+  readonly #register: ConnectionRegister<pg.ClientBase>;
+  readonly #renewal: Renewal<pg.ClientBase>;
   readonly #attachment: SecretAttachment;
   readonly #changes: { unsubscribe(): void };
-  /** In the order in which they came. */
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new WaitingCallers<Waiter>();
   readonly #gate: PauseGate<Waiter>;
   readonly #endTimeoutMs: number;
-  #served: (() => void) | undefined;
   #closed: Promise<void> | undefined;
 
   /**
@@ -55,7 +53,7 @@ export class LivePool extends pg.Pool {
   constructor(secret: Secret<DatabaseCredentials>, config: LivePoolConfig = {}) {
     const link = secretLink(secret);
     const choice = new CredentialChoice(secret, () => this.#attachment.update());
-    const register = new ConnectionRegister();
+    const register = new ConnectionRegister<pg.ClientBase>();
     const statements = new RecentStatements();
     const options = withoutCredentials(config);
     const label = `pg pool ${describeTarget(options)}`;
@@ -110,10 +108,7 @@ export class LivePool extends pg.Pool {
       });
     }
     if (this.#closed !== undefined) {
-      const error = new LivePoolClosedError(
-        this.#label,
-        'was ended: stop whatever still asks it for connections before ending it.',
-      );
+      const error = new LivePoolClosedError(this.#label);
       process.nextTick(callback, error, undefined, () => undefined);
       return;
     }
@@ -148,22 +143,11 @@ export class LivePool extends pg.Pool {
         return;
       }
       waiter.tried.add(refused);
-      void this.#hasUntried(waiter.tried).then((goOn) => {
+      void this.#choice.hasUntried(waiter.tried).then((goOn) => {
         if (goOn && this.#waiters.has(waiter)) this.#acquire(waiter);
         else this.#fail(waiter, error);
       });
     });
-  }
-
-  async #hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
-    try {
-      if (!tried.has(this.#choice.pick().versionId)) return true;
-      await this.#choice.learn();
-      return !tried.has(this.#choice.pick().versionId);
-    } catch {
-      // Without any valid version left, the refusal at hand is the better thing to report.
-      return false;
-    }
   }
 
   #handOver(waiter: Waiter, client: pg.PoolClient, release: ReleaseClient): void {
@@ -172,7 +156,7 @@ export class LivePool extends pg.Pool {
       release(isWaiting && this.#renewal.claims(client));
       return;
     }
-    this.#settle(waiter);
+    this.#waiters.settle(waiter);
     let released = false;
     client.release = (destroy) => {
       // pg-pool throws when a client is released twice, which must not cost a second connection its place.
@@ -190,45 +174,27 @@ export class LivePool extends pg.Pool {
   }
 
   #fail(waiter: Waiter, error: Error | undefined): void {
-    if (this.#settle(waiter)) waiter.callback(error, undefined, () => undefined);
-  }
-
-  /** False when the waiter was told something already. */
-  #settle(waiter: Waiter): boolean {
-    const isWaiting = this.#waiters.delete(waiter);
-    if (this.#waiters.size === 0) this.#served?.();
-    return isWaiting;
+    if (this.#waiters.settle(waiter)) waiter.callback(error, undefined, () => undefined);
   }
 
   async #close(): Promise<void> {
     this.#changes.unsubscribe();
     this.#renewal.stop();
-    await this.#waitersServed();
+    for (const waiter of await this.#waiters.served(this.#endTimeoutMs)) {
+      this.#fail(waiter, new LivePoolClosedError(this.#label, this.#endTimeoutMs));
+    }
     await super.end();
     await this.#register.empty();
     this.#attachment.detach();
   }
 
-  async #waitersServed(): Promise<void> {
-    if (this.#waiters.size === 0) return;
-    let timer: NodeJS.Timeout | undefined;
-    await new Promise<void>((resolve) => {
-      this.#served = resolve;
-      timer = setTimeout(resolve, this.#endTimeoutMs);
-    });
-    clearTimeout(timer);
-    const message = `was ended, and no connection came back for this caller within ${this.#endTimeoutMs} ms: look for what holds on to its connection.`;
-    for (const waiter of this.#waiters) this.#fail(waiter, new LivePoolClosedError(this.#label, message));
-  }
-
-  #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal {
+  #createRenewal({ replacement, warmUp }: LivePoolConfig, statements: RecentStatements): Renewal<pg.ClientBase> {
     const internals = poolInternals(this);
     if (internals === undefined) {
       return new Eviction(this, this.#register, this.#choice, (callback) => super.connect(callback));
     }
     return new Roll(internals, this.#register, this.#choice, {
-      concurrency: replacement?.concurrency ?? 1,
-      paceMs: replacement?.paceMs ?? DEFAULT_PACE_MS,
+      ...replacement,
       warmUp: async (client) => {
         await statements.rehearse(client);
         await warmUp?.(client);

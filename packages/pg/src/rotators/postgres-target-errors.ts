@@ -1,5 +1,7 @@
 import { SecretsError } from '@nestjs-secrets/core';
 
+export { RotatorOptionsError } from '@nestjs-secrets/core';
+
 export type PostgresTargetErrorCode =
   | 'TARGET_UNREACHABLE'
   | 'TARGET_REFUSED'
@@ -42,13 +44,6 @@ export class RoleMismatchError extends PostgresTargetError {
     const more = differences.length > 20 ? `; and ${differences.length - 20} more` : '';
     super('ROLE_MISMATCH', `Role ${JSON.stringify(role)} is not fit to take over: ${shown}${more}.`);
     this.differences = differences;
-  }
-}
-
-/** `ROTATOR_OPTIONS_INVALID` */
-export class RotatorOptionsError extends SecretsError {
-  constructor(rotator: string, message: string) {
-    super('ROTATOR_OPTIONS_INVALID', `${rotator}: ${message}`);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { SecretLink } from '@nestjs-secrets/core';
+import type { SecretLink } from '../secret-link.js';
 
 export interface PauseGateOptions<W> {
   readonly link: Pick<SecretLink, 'afterPause'>;

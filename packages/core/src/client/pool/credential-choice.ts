@@ -1,13 +1,9 @@
-import type { DatabaseCredentials, Secret, SecretLink, SecretVersion } from '@nestjs-secrets/core';
-import { secretLink } from '@nestjs-secrets/core';
-
-// invalid_password and invalid_authorization_specification, https://www.postgresql.org/docs/current/errcodes-appendix.html
-const REFUSALS = new Set(['28P01', '28000']);
-
-/** Whether the server refused the log-in itself, as opposed to being away or out of connections. */
-export function isRefusal(error: unknown): error is Error & { readonly code: string } {
-  return error instanceof Error && 'code' in error && REFUSALS.has(String(error.code));
-}
+import type { SecretVersion } from '../../versions/secret-version.js';
+import type { DatabaseCredentials } from '../database-credentials.js';
+import type { SecretLink } from '../secret-link.js';
+import { secretLink } from '../secret-link.js';
+import type { Secret } from '../secret.js';
+import { LivePoolCredentialsError } from './live-pool-errors.js';
 
 /**
  * Which version of the secret the next connection opens with: the current one, or, while that one is known to be refused, the best
@@ -37,6 +33,19 @@ export class CredentialChoice {
   pick(): SecretVersion<DatabaseCredentials> {
     const known = this.#known();
     return known.find((version) => !this.#refused.has(version.versionId)) ?? known[0];
+  }
+
+  /**
+   * The version to log in with: the one `pick` gives.
+   * @throws LivePoolCredentialsError when its value is no username and password; SecretExpiredError when the secret is past its TTL.
+   */
+  draw(): SecretVersion<DatabaseCredentials> {
+    const version = this.pick();
+    const value: Partial<DatabaseCredentials> | null = version.value;
+    if (typeof value?.username !== 'string' || value.username === '' || typeof value.password !== 'string') {
+      throw new LivePoolCredentialsError(version.name, version.versionId);
+    }
+    return version;
   }
 
   /** The versions beside the current one that a later connection may be opened with: none of them may be retired yet. */
@@ -75,6 +84,18 @@ export class CredentialChoice {
   learn(): Promise<void> {
     this.#asking ??= this.#ask().finally(() => (this.#asking = undefined));
     return this.#asking;
+  }
+
+  /** Whether there is a version that may open the target and is not among those already tried. */
+  async hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
+    try {
+      if (!tried.has(this.pick().versionId)) return true;
+      await this.learn();
+      return !tried.has(this.pick().versionId);
+    } catch {
+      // Without any valid version left, the refusal at hand is the better thing to report.
+      return false;
+    }
   }
 
   /** Gives the current version another chance. */

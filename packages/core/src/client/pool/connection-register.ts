@@ -1,5 +1,3 @@
-import type pg from 'pg';
-
 /** How many connections of one credential version a pool has. */
 export interface PoolGeneration {
   /** All whose socket is open: also those still logging in, and those already leaving. */
@@ -19,37 +17,37 @@ interface Connection {
   opened: boolean;
 }
 
-export interface RegisterListener {
+export interface RegisterListener<C> {
   /** A version got its first connection, or lost its last. */
   generationsChanged(): void;
   /** The socket of a connection has closed. `wasOpen` is false after a log-in that failed. */
-  closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void;
+  closed(client: C, versionId: string, wasOpen: boolean): void;
 }
 
 /** Every connection of a pool with the version that opened it, from the moment it is begun until its socket has closed. */
-export class ConnectionRegister {
-  readonly #connections = new Map<pg.ClientBase, Connection>();
-  #listener: RegisterListener | undefined;
+export class ConnectionRegister<C> {
+  readonly #connections = new Map<C, Connection>();
+  #listener: RegisterListener<C> | undefined;
   #emptied: (() => void) | undefined;
 
-  listen(listener: RegisterListener): void {
+  listen(listener: RegisterListener<C>): void {
     this.#listener = listener;
   }
 
-  add(client: pg.ClientBase, versionId: string, standIn: boolean): void {
+  add(client: C, versionId: string, standIn: boolean): void {
     const isFirst = !this.#holds(versionId);
     this.#connections.set(client, { versionId, standIn, state: 'opening', opened: false });
     if (isFirst) this.#listener?.generationsChanged();
   }
 
-  mark(client: pg.ClientBase, state: 'idle' | 'busy' | 'leaving'): void {
+  mark(client: C, state: 'idle' | 'busy' | 'leaving'): void {
     const connection = this.#connections.get(client);
     if (connection === undefined || connection.state === 'leaving') return;
     connection.state = state;
     if (state !== 'leaving') connection.opened = true;
   }
 
-  closed(client: pg.ClientBase): void {
+  closed(client: C): void {
     const connection = this.#connections.get(client);
     if (connection === undefined) return;
     this.#connections.delete(client);
@@ -64,22 +62,22 @@ export class ConnectionRegister {
     return new Promise((resolve) => (this.#emptied = resolve));
   }
 
-  versionOf(client: pg.ClientBase): string | undefined {
+  versionOf(client: C): string | undefined {
     return this.#connections.get(client)?.versionId;
   }
 
-  isStandIn(client: pg.ClientBase): boolean {
+  isStandIn(client: C): boolean {
     return this.#connections.get(client)?.standIn ?? false;
   }
 
   /** False for a connection that is leaving or has closed. */
-  isUsable(client: pg.ClientBase): boolean {
+  isUsable(client: C): boolean {
     const state = this.#connections.get(client)?.state;
     return state !== undefined && state !== 'leaving';
   }
 
   /** The same clients, those whose connection was begun first in front. */
-  byAge(clients: readonly pg.ClientBase[]): pg.ClientBase[] {
+  byAge(clients: readonly C[]): C[] {
     const wanted = new Set(clients);
     return [...this.#connections.keys()].filter((client) => wanted.has(client));
   }

@@ -1,9 +1,15 @@
-import { SecretsError } from '@nestjs-secrets/core';
+import { SecretsError } from '../../foundation/errors.js';
 
 /** `LIVE_POOL_CLOSED`: a connection was asked for after `end()`, or a waiter was still in the queue when `endTimeoutMs` had passed. */
 export class LivePoolClosedError extends SecretsError {
-  constructor(label: string, message: string) {
-    super('LIVE_POOL_CLOSED', `${label} ${message}`);
+  /** @param waitedMs how long the caller was left to wait; undefined when it came after the end */
+  constructor(label: string, waitedMs?: number) {
+    super(
+      'LIVE_POOL_CLOSED',
+      waitedMs === undefined
+        ? `${label} was ended: stop whatever still asks it for connections before ending it.`
+        : `${label} was ended, and no connection came back for this caller within ${waitedMs} ms: look for what holds on to its connection.`,
+    );
   }
 }
 

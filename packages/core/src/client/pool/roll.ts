@@ -1,16 +1,35 @@
-import type pg from 'pg';
 import type { ConnectionRegister } from './connection-register.js';
 import type { CredentialChoice } from './credential-choice.js';
-import type { PoolInternals, ReleaseClient } from './pool-internals.js';
 import type { Renewal } from './renewal.js';
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 30_000;
+const DEFAULT_PACE_MS = 20;
 
-export interface RollOptions {
-  readonly concurrency: 1 | 2;
-  readonly paceMs: number;
-  readonly warmUp: (client: pg.ClientBase) => Promise<unknown>;
+/** What a roll asks of a connection itself. */
+export interface RollingConnection {
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  off(event: 'error', listener: (error: Error) => void): unknown;
+}
+
+type ReleaseConnection = (destroy?: boolean) => void;
+
+/** What a roll asks of a pool. */
+export interface RollingPool<C> {
+  /** Opens one connection more, even when the pool is full, and hands it to the callback as if it had asked for it. */
+  open(callback: (error: Error | undefined, connection: C | undefined, release: ReleaseConnection) => void): void;
+  /** The idle connections. */
+  idle(): readonly C[];
+  /** Takes an idle connection out and ends it. */
+  evict(connection: C): void;
+}
+
+export interface RollOptions<C> {
+  /** Replacements under way at one time, and so the most connections beyond those there were: 1 by default. */
+  readonly concurrency?: 1 | 2 | undefined;
+  /** Milliseconds between the close of a replaced connection and the next replacement: 20 by default. */
+  readonly paceMs?: number | undefined;
+  readonly warmUp: (client: C) => Promise<unknown>;
 }
 
 /**
@@ -18,22 +37,27 @@ export interface RollOptions {
  * one go: an idle one now, otherwise the next busy one that comes back. The pool so never has fewer connections than before, and never
  * more than `concurrency` beyond them. A busy connection that never comes back costs nothing but its place: nobody polls for it.
  */
-export class Roll implements Renewal {
-  readonly #internals: PoolInternals;
-  readonly #register: ConnectionRegister;
+export class Roll<C extends RollingConnection> implements Renewal<C> {
+  readonly #pool: RollingPool<C>;
+  readonly #register: ConnectionRegister<C>;
   readonly #choice: CredentialChoice;
-  readonly #options: RollOptions;
+  readonly #options: RollOptions<C>;
   /** One for each replacement that was handed in before any old connection could go; called when one has gone. */
   readonly #owed: (() => void)[] = [];
   /** What to call when the socket of a connection that was told to leave has closed. */
-  readonly #leaving = new Map<pg.ClientBase, () => void>();
+  readonly #leaving = new Map<C, () => void>();
   readonly #naps = new Set<() => void>();
   #workers = 0;
   #underWay = 0;
   #stopped = false;
 
-  constructor(internals: PoolInternals, register: ConnectionRegister, choice: CredentialChoice, options: RollOptions) {
-    this.#internals = internals;
+  constructor(
+    pool: RollingPool<C>,
+    register: ConnectionRegister<C>,
+    choice: CredentialChoice,
+    options: RollOptions<C>,
+  ) {
+    this.#pool = pool;
     this.#register = register;
     this.#choice = choice;
     this.#options = options;
@@ -44,13 +68,13 @@ export class Roll implements Renewal {
       this.#endNaps();
       this.#settleWithIdle();
     }
-    while (!this.#stopped && this.#workers < this.#options.concurrency && this.#hasWork()) {
+    while (!this.#stopped && this.#workers < (this.#options.concurrency ?? 1) && this.#hasWork()) {
       this.#workers += 1;
       void this.#work(delayMs);
     }
   }
 
-  claims(client: pg.ClientBase): boolean {
+  claims(client: C): boolean {
     if (!this.#isOld(client)) return false;
     const settle = this.#owed.shift();
     if (settle === undefined) return false;
@@ -58,7 +82,7 @@ export class Roll implements Renewal {
     return true;
   }
 
-  closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void {
+  closed(client: C, versionId: string, wasOpen: boolean): void {
     const settle = this.#leaving.get(client);
     this.#leaving.delete(client);
     if (settle !== undefined) settle();
@@ -67,9 +91,9 @@ export class Roll implements Renewal {
     this.#settleWithNothingOld();
   }
 
-  async dropIdle(isStale: (client: pg.ClientBase) => boolean): Promise<void> {
-    for (const client of this.#internals.idle()) {
-      if (isStale(client)) this.#internals.evict(client);
+  async dropIdle(isStale: (client: C) => boolean): Promise<void> {
+    for (const client of this.#pool.idle()) {
+      if (isStale(client)) this.#pool.evict(client);
     }
   }
 
@@ -92,7 +116,7 @@ export class Roll implements Renewal {
       if (await this.#handInOneMore()) {
         retryMs = FIRST_RETRY_MS;
         await this.#oneOldGone();
-        await this.#nap(this.#options.paceMs);
+        await this.#nap(this.#options.paceMs ?? DEFAULT_PACE_MS);
       } else {
         await this.#nap(retryMs);
         retryMs = Math.min(retryMs * 2, LONGEST_RETRY_MS);
@@ -106,7 +130,7 @@ export class Roll implements Renewal {
     return this.#register.countOthers(this.#choice.currentVersionId) > this.#underWay;
   }
 
-  #isOld(client: pg.ClientBase): boolean {
+  #isOld(client: C): boolean {
     const versionId = this.#register.versionOf(client);
     return versionId !== undefined && versionId !== this.#choice.currentVersionId;
   }
@@ -115,14 +139,14 @@ export class Roll implements Renewal {
     // A candidate would be as old as what it replaces, so the extra connection is for the current version alone.
     this.#choice.forgive();
     return new Promise((resolve) => {
-      this.#internals.open((error, client, release) => {
+      this.#pool.open((error, client, release) => {
         if (error || client === undefined) resolve(false);
         else void this.#handIn(client, release).then(resolve);
       });
     });
   }
 
-  async #handIn(client: pg.PoolClient, release: ReleaseClient): Promise<boolean> {
+  async #handIn(client: C, release: ReleaseConnection): Promise<boolean> {
     if (!this.#isWanted(client)) return this.#discard(client, release);
     const ignore = (): void => undefined;
     // While nobody else listens, the loss of the connection would be an unhandled 'error' event.
@@ -134,11 +158,11 @@ export class Roll implements Renewal {
     return this.#register.isUsable(client);
   }
 
-  #isWanted(client: pg.ClientBase): boolean {
+  #isWanted(client: C): boolean {
     return !this.#stopped && !this.#isOld(client);
   }
 
-  #discard(client: pg.PoolClient, release: ReleaseClient): Promise<false> {
+  #discard(client: C, release: ReleaseConnection): Promise<false> {
     return new Promise((resolve) => {
       this.#leaving.set(client, () => resolve(false));
       release(true);
@@ -154,8 +178,8 @@ export class Roll implements Renewal {
 
   #settleWithIdle(): void {
     // The oldest first: the credential it was opened with is the one that has been waiting longest to be retired.
-    for (const client of this.#register.byAge(this.#internals.idle())) {
-      if (this.claims(client)) this.#internals.evict(client);
+    for (const client of this.#register.byAge(this.#pool.idle())) {
+      if (this.claims(client)) this.#pool.evict(client);
     }
     this.#settleWithNothingOld();
   }

@@ -1,14 +1,12 @@
-import type pg from 'pg';
-
 /** How connections of older versions leave a pool. */
-export interface Renewal {
+export interface Renewal<C> {
   /** There may be connections of an older version. With a delay, in milliseconds, when there is no hurry. */
   wake(delayMs?: number): void;
   /** Asked as a connection comes back: true when it has to leave instead of being used again. */
-  claims(client: pg.ClientBase): boolean;
+  claims(client: C): boolean;
   /** Told when the socket of a connection has closed; `wasOpen` is false after a log-in that failed. */
-  closed(client: pg.ClientBase, versionId: string, wasOpen: boolean): void;
+  closed(client: C, versionId: string, wasOpen: boolean): void;
   /** Ends the idle connections that are not to be used any more, without replacing them. */
-  dropIdle(isStale: (client: pg.ClientBase) => boolean): Promise<void>;
+  dropIdle(isStale: (client: C) => boolean): Promise<void>;
   stop(): void;
 }

@@ -1,0 +1,2 @@
+export * from './pool/index.js';
+export * from './rotators/index.js';

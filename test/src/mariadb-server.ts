@@ -1,0 +1,176 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import mysql from 'mysql2/promise';
+import { freePort } from './postgres-server.js';
+
+/** A throw-away MariaDB on 127.0.0.1 with password authentication, for tests and benchmarks. */
+export interface MariadbServer {
+  readonly host: string;
+  readonly port: number;
+  /** An empty database, utf8mb4. */
+  readonly database: string;
+  /** May do everything, from anywhere; there is no other account that logs in. */
+  readonly admin: { readonly username: string; readonly password: string };
+  /** The process id of the server. */
+  readonly pid: number;
+  /** Runs one statement as the administrator, on a connection of its own; bound values are sent in the text (no prepared statement). */
+  query<R = Record<string, unknown>>(sql: string, values?: readonly unknown[]): Promise<R[]>;
+  /** What the server has written to its error log so far, and to its general log where `generalLog` asked for one. */
+  log(): string;
+  stop(): Promise<void>;
+}
+
+export interface MariadbServerOptions {
+  /** Keeps every statement the server gets, so that `log()` can be searched for passwords; false by default. */
+  readonly generalLog?: boolean;
+  /** Settings for the server's command line, such as `{ 'max-connections': '20' }`. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** Where the server's programs come from on Debian. */
+export const MARIADB_DEBIAN_PACKAGE = 'mariadb-server';
+
+const run = promisify(execFile);
+
+/** True when `startMariadb` finds what it needs on this machine. */
+export function hasMariadb(): boolean {
+  return programPath('mariadbd') !== undefined && programPath('mariadb-install-db') !== undefined;
+}
+
+/** @throws Error naming the Debian package when MariaDB is not installed; the server's log when it does not start. */
+export async function startMariadb(options: MariadbServerOptions = {}): Promise<MariadbServer> {
+  const installer = program('mariadb-install-db');
+  const server = program('mariadbd');
+  const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-mariadb-'));
+  const admin = { username: 'admin', password: 'admin-password-of-a-test' };
+  const database = 'app';
+  const host = '127.0.0.1';
+  const port = await freePort();
+  const dataFolder = path.join(folder, 'data');
+  const generalLog = path.join(folder, 'general.log');
+  // Without it the server refuses to run as root.
+  const asRoot = process.getuid?.() === 0 ? ['--user=root'] : [];
+  const socket = path.join(folder, 'socket');
+  const lines: string[] = [];
+  let child: ChildProcess | undefined;
+  try {
+    await run(installer, [
+      '--no-defaults',
+      `--datadir=${dataFolder}`,
+      '--auth-root-authentication-method=normal',
+      '--skip-test-db',
+      // Two installations at a time get into each other's way in the common one.
+      `--tmpdir=${folder}`,
+      ...asRoot,
+    ]);
+    const initFile = path.join(folder, 'init.sql');
+    await writeFile(initFile, initStatements(admin, database));
+    child = spawn(
+      server,
+      [
+        '--no-defaults',
+        `--datadir=${dataFolder}`,
+        `--tmpdir=${folder}`,
+        `--port=${port}`,
+        `--bind-address=${host}`,
+        '--skip-networking=0',
+        '--skip-name-resolve',
+        `--socket=${socket}`,
+        `--pid-file=${path.join(folder, 'pid')}`,
+        `--init-file=${initFile}`,
+        '--character-set-server=utf8mb4',
+        '--collation-server=utf8mb4_general_ci',
+        ...(options.generalLog === true ? ['--general-log=1', `--general-log-file=${generalLog}`] : []),
+        ...asRoot,
+        ...Object.entries(options.settings ?? {}).map(([name, value]) => `--${name}=${value}`),
+      ],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    );
+    await ready(child, lines);
+  } catch (error) {
+    child?.kill('SIGKILL');
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+  const running = child;
+  const pid = running.pid ?? 0;
+  // A test run that is broken off leaves no server behind.
+  const onExit = (): void => void running.kill('SIGKILL');
+  process.once('exit', onExit);
+  return {
+    host,
+    port,
+    database,
+    admin,
+    pid,
+    async query<R>(sql: string, values: readonly unknown[] = []) {
+      const { username: user, password } = admin;
+      const connection = await mysql.createConnection({ host, port, database, user, password });
+      try {
+        const [rows] = await connection.query(sql, [...values]);
+        return (Array.isArray(rows) ? rows : []) as R[];
+      } finally {
+        await connection.end();
+      }
+    },
+    log: () => lines.join('') + (existsSync(generalLog) ? readFileSync(generalLog, 'utf8') : ''),
+    async stop() {
+      process.off('exit', onExit);
+      await ended(running);
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** One statement a line, as `--init-file` wants it; kept out of the binary log, so that replicas can be made of these servers. */
+function initStatements(admin: MariadbServer['admin'], database: string): string {
+  const inner = createHash('sha1').update(admin.password).digest();
+  const hash = `*${createHash('sha1').update(inner).digest('hex').toUpperCase()}`;
+  return [
+    'SET sql_log_bin = 0;',
+    `CREATE USER '${admin.username}'@'%' IDENTIFIED VIA mysql_native_password USING '${hash}';`,
+    `GRANT ALL ON *.* TO '${admin.username}'@'%' WITH GRANT OPTION;`,
+    // The accounts of a fresh installation log in without a password.
+    `DELETE FROM mysql.global_priv WHERE User NOT IN ('${admin.username}', 'mariadb.sys');`,
+    'FLUSH PRIVILEGES;',
+    `CREATE DATABASE ${database} CHARACTER SET utf8mb4;`,
+    '',
+  ].join('\n');
+}
+
+function ready(child: ChildProcess, lines: string[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`mariadbd ended with ${code}:\n${lines.join('')}`)));
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      lines.push(text);
+      // Across chunks: the words may be cut in two.
+      if (lines.slice(-2).join('').includes('ready for connections')) resolve();
+    });
+  });
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  child.kill('SIGTERM');
+  await exit;
+}
+
+function program(name: string): string {
+  const found = programPath(name);
+  if (found === undefined)
+    throw new Error(`${name} is not installed: install the Debian package ${MARIADB_DEBIAN_PACKAGE}.`);
+  return found;
+}
+
+function programPath(name: string): string | undefined {
+  // Debian keeps the server in /usr/sbin, which is not in everybody's PATH.
+  const folders = [...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin', '/usr/local/sbin'];
+  return folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
+}
