@@ -7,10 +7,11 @@ export class CrashPoints {
   readonly #counts = new Map<string, number>();
   #armed = false;
 
-  constructor(private readonly target: string | undefined) {}
+  constructor(private target?: string) {}
 
   /** Points before this are not counted. */
-  arm(): void {
+  arm(target = this.target): void {
+    this.target = target;
     this.#armed = true;
   }
 

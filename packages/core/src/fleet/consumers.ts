@@ -30,22 +30,22 @@ export class Consumers {
   ) {}
 
   /**
-   * Who still uses `versionId`, which was replaced by the given promotion: consumers that hold it, and instances whose handle has not moved on.
+   * Who still uses one of `versionIds`, which were replaced by the given promotion: consumers that hold one, and instances whose handle has not moved on.
    * Those that are gone count no more; those without a handle on the secret have nothing to acknowledge.
    * @throws StoreUnavailableError
    */
-  async using(secretName: string, versionId: string, promotion: number): Promise<VersionUse> {
+  async using(secretName: string, versionIds: readonly string[], promotion: number): Promise<VersionUse> {
     // Read before the words are: who takes an old version up again later than this changes it.
     const borrow = await this.store.get(borrowKey(secretName));
     const holders: string[] = [];
     const acknowledged: string[] = [];
-    for (const { instanceId, word } of await this.#words(secretName)) {
-      const labels = holdersIn(word, versionId, promotion).map((label) => this.#name(label, instanceId));
+    for (const { instanceId, word, revision } of await this.#words(secretName)) {
+      const labels = holdersIn(word, versionIds, promotion).map((label) => this.#name(label, instanceId));
       if (labels.length === 0) {
         acknowledged.push(instanceId);
         continue;
       }
-      if (await this.#isGone(secretName, instanceId)) continue;
+      if (await this.#isGone(secretName, instanceId, revision)) continue;
       holders.push(...labels);
     }
     return {
@@ -55,12 +55,11 @@ export class Consumers {
     };
   }
 
-  async #isGone(secretName: string, instanceId: string): Promise<boolean> {
+  async #isGone(secretName: string, instanceId: string, revision: number): Promise<boolean> {
     if (instanceId === this.ownId || !(await this.watch.isGone(instanceId))) return false;
-    // Only tidies up: a word without its instance counts for nothing.
-    await this.store
-      .commit({ conditions: [], writes: [{ key: acknowledgementKey(secretName, instanceId), value: null }] })
-      .catch(() => undefined);
+    // Only tidies up: a word without its instance counts for nothing. One that came back meanwhile has given another word, which must stay.
+    const key = acknowledgementKey(secretName, instanceId);
+    await this.store.commit({ conditions: [{ key, revision }], writes: [{ key, value: null }] }).catch(() => undefined);
     return true;
   }
 
@@ -76,10 +75,12 @@ export class Consumers {
     }
   }
 
-  async #words(secretName: string): Promise<{ instanceId: string; word: StoredWord | undefined }[]> {
+  async #words(secretName: string): Promise<{ instanceId: string; word: StoredWord | undefined; revision: number }[]> {
     const prefix = acknowledgementKey(secretName, '');
     const entries = await this.#list(prefix);
-    return entries.map(({ key, value }) => ({ instanceId: key.slice(prefix.length), word: parseWord(value) }));
+    return entries.map(({ key, value, revision }) => {
+      return { instanceId: key.slice(prefix.length), word: parseWord(value), revision };
+    });
   }
 
   async #list(prefix: string): Promise<StoreEntry[]> {
@@ -100,10 +101,12 @@ export class Consumers {
 
 const HANDLE = 'the handle';
 
-function holdersIn(word: StoredWord | undefined, versionId: string, promotion: number): string[] {
+function holdersIn(word: StoredWord | undefined, versionIds: readonly string[], promotion: number): string[] {
   // A word that cannot be read may hold anything.
   if (word === undefined) return ['an unreadable acknowledgement'];
-  const holding = word.held.filter(({ versionIds }) => versionIds.includes(versionId)).map(({ label }) => label);
+  const holding = word.held
+    .filter((held) => held.versionIds.some((id) => versionIds.includes(id)))
+    .map(({ label }) => label);
   return word.promotion < promotion ? [HANDLE, ...holding] : holding;
 }
 

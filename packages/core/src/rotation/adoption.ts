@@ -64,8 +64,11 @@ export class Adoption {
     try {
       for (const name of await journal.unfinished()) {
         if (this.#stopped) return;
-        if (tenures.holds(name)) await this.#yield(name);
-        else if (!this.duties.isBusy(name) && (await this.#isFree(name))) this.duties.goOn(name).catch(() => undefined);
+        const held = tenures.holds(name);
+        if (held) await this.#yield(name);
+        // What is held may have come to a stop as well: a commit whose answer was lost has perhaps begun what nobody here knows of.
+        const isOpen = held ? tenures.holds(name) : await this.#isFree(name);
+        if (isOpen && !this.duties.isBusy(name)) this.duties.goOn(name).catch(() => undefined);
       }
       await this.duties.reap();
     } catch {

@@ -36,7 +36,7 @@ export class FreeIdentity {
     const { obligations } = await journal.read(secretName);
     const holders: string[] = [];
     for (const { versionId, promotion } of obligations)
-      holders.push(...(await consumers.using(secretName, versionId, promotion)).holders);
+      holders.push(...(await consumers.using(secretName, [versionId], promotion)).holders);
     events.next({ type: 'waiting', secretName, rotationId, at: clock.now(), holders: [...new Set(holders)] });
     const look = async (): Promise<boolean> => {
       busy = await this.busy(secretName, rotatorName);

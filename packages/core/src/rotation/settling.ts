@@ -4,9 +4,11 @@ import type { VersionUse } from '../fleet/consumers.js';
 import { REPORT_PREFIX } from '../fleet/failure-reports.js';
 import { INSTANCE_PREFIX } from '../fleet/instance-record.js';
 import type { StoreCondition } from '../store/store-driver.js';
+import { findVersion } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion } from './engine-context.js';
 import type { RetireObligation, SettleReport } from './rotation-state.js';
 import type { Tenure } from './rotation-tenure.js';
+import type { SecretRotator } from './secret-rotator.js';
 import { type Trigger, waitUntil } from './wait-until.js';
 
 /** What a settling version has to do with the rest of the engine. */
@@ -30,6 +32,8 @@ export class Settling {
   #told = '';
   #settled: Settled | undefined;
   #isPutBack = false;
+  /** Never changes: what was tried while the version was current. */
+  #undone: readonly string[] | undefined;
 
   constructor(
     private readonly context: EngineContext,
@@ -90,7 +94,8 @@ export class Settling {
       this.#isPutBack = true;
       return true;
     }
-    const use = await this.context.consumers.using(secretName, versionId, promotion);
+    this.#undone ??= await this.#undoneOfTheSameIdentity(obligation);
+    const use = await this.context.consumers.using(secretName, [versionId, ...this.#undone], promotion);
     const holders = [...use.holders, ...(await this.#olderOfTheSameIdentity(obligation))];
     const now = clock.now();
     if (now >= this.#deadline) return this.#cutOff(obligation, use);
@@ -129,12 +134,38 @@ export class Settling {
       obligations.findIndex((other) => other.versionId === versionId),
     );
     if (older.length === 0) return [];
-    const identity = async (id: string): Promise<string> =>
-      rotatorOf.identityOf?.((await loadVersion(this.context, secretName, id)).value) ?? id;
-    const own = await identity(versionId);
     const holders: string[] = [];
     for (const other of older)
-      if ((await identity(other.versionId)) === own) holders.push(`the older version ${other.versionId}`);
+      if (await this.#isSameIdentity(rotatorOf, versionId, other.versionId))
+        holders.push(`the older version ${other.versionId}`);
     return holders;
+  }
+
+  /**
+   * Versions that were tried while this one was current, and taken back. A consumer may have logged in with one of them meanwhile; where it is of the
+   * same identity, what ends this version's sessions would end that one too.
+   */
+  async #undoneOfTheSameIdentity({ versionId, replacedBy, rotator }: RetireObligation): Promise<string[]> {
+    const { secretName } = this.tenure;
+    const rotatorOf = this.context.rotators.get(rotator, secretName);
+    if (rotatorOf.identityOf === undefined) return [];
+    const record = await this.context.versions.get(secretName);
+    const sequenceOf = (id: string): number => findVersion(record, id)?.sequence ?? 0;
+    const [from, to] = [sequenceOf(versionId), sequenceOf(replacedBy)];
+    const undone: string[] = [];
+    for (const { id, sequence, state } of record.versions) {
+      const wasTried = sequence > from && sequence < to && state === 'retired';
+      if (wasTried && (await this.#isSameIdentity(rotatorOf, versionId, id))) undone.push(id);
+    }
+    return undone;
+  }
+
+  async #isSameIdentity(rotator: SecretRotator, one: string, other: string): Promise<boolean> {
+    const { secretName } = this.tenure;
+    const [first, second] = [
+      await loadVersion(this.context, secretName, one),
+      await loadVersion(this.context, secretName, other),
+    ];
+    return rotator.identityOf?.(first.value) === rotator.identityOf?.(second.value);
   }
 }

@@ -1,4 +1,6 @@
 import type { StoreCommit } from '@nestjs-secrets/core';
+import { NO_FAULTS } from './fault-rates.js';
+import type { Scenario } from './scenario.js';
 import type { SimulatedProcess } from './simulated-process.js';
 
 /** A mechanism broken on purpose, to prove that the simulation would notice. */
@@ -27,6 +29,30 @@ export const MUTATIONS: readonly Mutation[] = [
   'no borrow',
   'no acknowledgement before the first read',
 ];
+
+/** The scenario, changed so that what is broken matters before long: some of it takes a strategy or a coincidence that few worlds have. */
+export function provoking(mutation: Mutation, drawn: Scenario): Scenario {
+  const { rotator, troubleMs } = drawn;
+  if (mutation === 'no write-ahead' || mutation === 'no candidate retry' || mutation === 'no borrow')
+    return { ...drawn, rotator: { ...rotator, strategy: 'single-user' } };
+  if (mutation !== 'no acknowledgement before the first read') return drawn;
+  const joins = Array.from({ length: 11 }, (_, index) => ({ type: 'join' as const, atMs: (troubleMs * index) / 11 }));
+  return {
+    ...drawn,
+    processes: 1,
+    everyMs: 500,
+    deeds: joins,
+    storeFaults: NO_FAULTS,
+    targetFaults: NO_FAULTS,
+    storeMs: 5,
+    targetMs: 40,
+    // Who joins reads so slowly that a rotation passes by in between.
+    distances: [1, ...joins.map(() => 20)],
+    stepFails: 0,
+    killedInStep: 0,
+    stoppedInStep: 0,
+  };
+}
 
 /** What becomes of a commit on its way to the store. */
 export function tamper(mutation: Mutation): (commit: StoreCommit, process: SimulatedProcess) => StoreCommit {

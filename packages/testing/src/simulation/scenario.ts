@@ -7,7 +7,8 @@ import type { ClockFault } from './simulated-process.js';
 /** Something that is done to the world at a time of its own, whatever happens there. */
 export type Deed =
   | { readonly type: 'rotate'; readonly atMs: number; readonly emergencyMs: number | undefined }
-  | { readonly type: 'kill' | 'restart'; readonly atMs: number }
+  /** One is killed, after which another starts; or another starts beside those there are. */
+  | { readonly type: 'kill' | 'join'; readonly atMs: number }
   | { readonly type: 'stop'; readonly atMs: number; readonly forMs: number }
   | { readonly type: 'cut off'; readonly atMs: number; readonly forMs: number }
   | { readonly type: 'store down' | 'target down'; readonly atMs: number; readonly forMs: number };
@@ -35,7 +36,10 @@ export interface Scenario {
   /** Between two pieces of work of a process. */
   readonly workEveryMs: number;
   readonly thinkMs: number;
+  /** Of each process, in the order they start, beginning anew after the last. */
   readonly clocks: readonly ClockFault[];
+  /** How many times as long as for others the store takes to answer each process. */
+  readonly distances: readonly number[];
   /** The probability that a step of a rotator throws. */
   readonly stepFails: number;
   /** The probability that a process is killed, or stopped, right after a commit to the journal or a statement of its rotator. */
@@ -55,9 +59,9 @@ export type Assumptions = 'within' | 'beyond';
 
 /** Draws a scenario. Each kind of trouble is left out of many of them, so that what remains has time to show. */
 export function drawScenario(random: SeededRandom, assumptions: Assumptions): Scenario {
-  const leaseMs = random.pick([2_000, 5_000, 10_000]);
-  const troubleMs = leaseMs * random.between(1.5, 6);
-  const processes = random.pick([1, 2, 2, 3, 3, 4]);
+  const leaseMs = random.pick([4_000, 10_000]);
+  const troubleMs = leaseMs * random.between(1, 3.5);
+  const processes = random.pick([1, 2, 2, 2, 3, 3, 4]);
   const strategy = random.pick(['alternating-users', 'single-user', 'dual-password'] as const);
   const some = (most: number): number => (random.chance(0.5) ? 0 : most * random.between(0, 1) ** 2);
   const noisy = (): FaultRates => {
@@ -80,8 +84,8 @@ export function drawScenario(random: SeededRandom, assumptions: Assumptions): Sc
     rotator: { strategy, roles: random.pick([2, 2, 3]) },
     leaseMs,
     initial: random.chance(0.85) ? 'stored' : 'rotator',
-    everyMs: random.chance(0.35) ? Math.max(500, Math.floor(random.between(0.2, 1.5) * leaseMs)) : undefined,
-    refreshIntervalMs: leaseMs * random.pick([1, 3]),
+    everyMs: random.chance(0.3) ? Math.max(500, Math.floor(random.between(0.25, 1.5) * leaseMs)) : undefined,
+    refreshIntervalMs: leaseMs * random.pick([1, 4]),
     troubleMs,
     deeds: drawDeeds(random, leaseMs, troubleMs),
     storeFaults: noisy(),
@@ -91,9 +95,10 @@ export function drawScenario(random: SeededRandom, assumptions: Assumptions): Sc
     storeMs: random.pick([2, 10, 40]),
     targetMs: random.pick([2, 10, 40]),
     poolSize: random.pick([1, 2, 3]),
-    workEveryMs: leaseMs * random.between(0.1, 0.6),
+    workEveryMs: leaseMs * random.between(0.2, 1),
     thinkMs: leaseMs * random.pick([0.005, 0.05, 0.5]),
     clocks: Array.from({ length: 12 }, clock),
+    distances: Array.from({ length: 12 }, () => (random.chance(0.1) ? 10 : 1)),
     stepFails: some(0.2),
     killedInStep: some(0.12),
     stoppedInStep: some(0.1),
@@ -112,7 +117,7 @@ function drawDeeds(random: SeededRandom, leaseMs: number, troubleMs: number): De
     deeds.push({ type: 'rotate', atMs: atMs(), emergencyMs });
   }
   for (let count = random.chance(0.4) ? upTo(2) : 0; count > 0; count -= 1)
-    deeds.push({ type: random.pick(['kill', 'restart'] as const), atMs: atMs() });
+    deeds.push({ type: random.pick(['kill', 'kill', 'join'] as const), atMs: atMs() });
   for (let count = random.chance(0.4) ? upTo(2) : 0; count > 0; count -= 1)
     deeds.push({ type: 'stop', atMs: atMs(), forMs: forMs() });
   if (random.chance(0.25)) deeds.push({ type: 'cut off', atMs: atMs(), forMs: forMs() });

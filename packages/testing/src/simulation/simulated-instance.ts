@@ -50,9 +50,10 @@ export class Instance {
   constructor(
     name: string,
     clock: ClockFault,
+    distance: number,
     private readonly world: InstanceWorld,
   ) {
-    this.process = new SimulatedProcess(name, world.queue, clock);
+    this.process = new SimulatedProcess(name, world.queue, clock, distance);
   }
 
   get versionId(): string | undefined {
@@ -121,7 +122,8 @@ export class Instance {
       const failure = 'message' in event ? `: ${event.message}` : '';
       const step = 'step' in event ? ` ${event.step ?? ''}` : '';
       const version = 'versionId' in event ? ` ${event.versionId ?? ''}` : '';
-      world.trace(process, `[${event.type}${step}${version}${failure}]`);
+      const holders = 'holders' in event ? ` held by ${event.holders.join()}` : '';
+      world.trace(process, `[${event.type}${step}${version}${holders}${failure}]`);
     });
     const definition = defineSecret<DatabaseCredentials>(SECRET);
     const stored = scenario.initial === 'stored';
@@ -153,7 +155,7 @@ export class Instance {
   #work(pool: PoolModel): void {
     const { random, scenario } = this.world;
     this.process.clock.after(random.between(0, 2 * scenario.workEveryMs), () => {
-      void pool.work(1 + random.below(3));
+      void pool.work(1 + random.below(2));
       this.#work(pool);
     });
   }

@@ -27,6 +27,8 @@ export class SimulatedProcess {
     readonly name: string,
     private readonly queue: EventQueue,
     private readonly fault: ClockFault,
+    /** How many times as long as for others the store takes to answer it. */
+    readonly distance: number,
   ) {
     this.#startedAt = queue.now;
     this.clock = {

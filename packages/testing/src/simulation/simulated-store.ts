@@ -87,7 +87,7 @@ export class SimulatedStore {
         const result = effect();
         const { backMs } = fate;
         if (backMs === undefined) giveUp(timeoutMs);
-        else queue.after(backMs, kind, () => process.deliver(() => resolve(result)));
+        else queue.after(backMs * process.distance, kind, () => process.deliver(() => resolve(result)));
       };
       if (fate.thereMs === undefined) giveUp(timeoutMs);
       else if (fate.thereMs === 0) arrive();

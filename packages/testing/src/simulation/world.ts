@@ -4,7 +4,7 @@ import { NO_FAULTS } from './fault-rates.js';
 import { Invariants, type Violation } from './invariants.js';
 import type { RotatorStatement, RotatorWorld } from './model-rotators.js';
 import type { Mutation } from './mutations.js';
-import { tamper } from './mutations.js';
+import { provoking, tamper } from './mutations.js';
 import { type Assumptions, type Deed, drawScenario, type Scenario } from './scenario.js';
 import { SeededRandom } from './seeded-random.js';
 import { Instance } from './simulated-instance.js';
@@ -62,7 +62,7 @@ class World implements RotatorWorld {
     const { assumptions = 'within', mutation } = options;
     this.random = new SeededRandom(seed);
     const drawn = drawScenario(this.random, assumptions);
-    this.scenario = mutation === undefined ? drawn : { ...drawn, ...scenarioFor(mutation, drawn) };
+    this.scenario = mutation === undefined ? drawn : provoking(mutation, drawn);
     this.assertsHolder = mutation !== 'no fencing';
     this.appliesEarly = mutation === 'no write-ahead';
     const { scenario, queue, random } = this;
@@ -193,9 +193,11 @@ class World implements RotatorWorld {
   // What happens.
 
   #spawn(): void {
+    const { clocks, distances } = this.scenario;
+    const clock = clocks[this.#started % clocks.length] ?? { skewMs: 0, rate: 1 };
+    const distance = distances[this.#started % distances.length] ?? 1;
     this.#started += 1;
-    const clock = this.scenario.clocks[this.#started % this.scenario.clocks.length] ?? { skewMs: 0, rate: 1 };
-    const instance = new Instance(`p${this.#started}`, clock, this);
+    const instance = new Instance(`p${this.#started}`, clock, distance, this);
     this.instances.push(instance);
     this.trace(instance.process, 'starts');
     instance.start();
@@ -232,7 +234,8 @@ class World implements RotatorWorld {
       const service = deed.type === 'store down' ? this.store : this.target;
       service.isDown = true;
       this.queue.after(deed.forMs, 'up', () => (service.isDown = false));
-    } else if (instance === undefined) return;
+    } else if (deed.type === 'join') this.#spawn();
+    else if (instance === undefined) return;
     else if (deed.type === 'rotate') instance.rotate(deed.emergencyMs);
     else if (deed.type === 'stop') this.#stop(instance, deed.forMs);
     else if (deed.type === 'cut off') {
@@ -315,12 +318,6 @@ class World implements RotatorWorld {
     }
     return undefined;
   }
-}
-
-function scenarioFor(mutation: Mutation, drawn: Scenario): Partial<Scenario> {
-  if (mutation === 'no write-ahead' || mutation === 'no candidate retry')
-    return { rotator: { ...drawn.rotator, strategy: 'single-user' } };
-  return {};
 }
 
 function describeCommit({ writes }: StoreCommit): string {
