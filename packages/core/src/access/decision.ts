@@ -1,7 +1,7 @@
 import type { StatementOrigin } from './compiled-policy.js';
 
 /**
- * Why. `allowed`: the statements allow it; `policies-off`: there are no policies, and the application itself asks; `explicit-deny`: the
+ * Why. `allowed`: the statements allow it; `policies-off`: there are no policies; `explicit-deny`: the
  * statements deny it; `no-allow`: nothing allows it; `facts-needed`: it depends on something that was not looked up (`UNKNOWN`, or a
  * secret without facts): look it up and ask again; `policy-corrupt`: a policy that governs this cannot be trusted; `policies-stale`: the
  * store has not been reached for too long to know what the policies are.
@@ -16,23 +16,19 @@ export interface Decision {
   readonly statements: readonly StatementOrigin[];
 }
 
+const IN_WORDS: Readonly<Record<DecisionReason, string>> = {
+  allowed: 'allowed by',
+  'policies-off':
+    'there are no policies, under which the application itself may do everything and nobody else anything',
+  'explicit-deny': 'denied by',
+  'no-allow': 'no policy allows it',
+  'facts-needed': 'a policy asks for something about the secret that was not looked up',
+  'policy-corrupt': 'a policy that governs it cannot be trusted and must be set anew',
+  'policies-stale': 'the store with the policies has not been reached for too long',
+};
+
 /** A decision in words, for messages and audit events. */
 export function describeDecision({ reason, statements }: Decision): string {
   const named = statements.map(({ policy, index, sid }) => `${policy}#${sid ?? index}`).join(', ');
-  switch (reason) {
-    case 'allowed':
-      return `allowed by ${named}`;
-    case 'policies-off':
-      return 'there are no policies, and the application itself may do everything';
-    case 'explicit-deny':
-      return `denied by ${named}`;
-    case 'no-allow':
-      return 'no policy allows it';
-    case 'facts-needed':
-      return 'a policy asks for something about the secret that was not looked up';
-    case 'policy-corrupt':
-      return 'a policy that governs it cannot be trusted and must be set anew';
-    case 'policies-stale':
-      return 'the store with the policies has not been reached for too long';
-  }
+  return named === '' ? IN_WORDS[reason] : `${IN_WORDS[reason]} ${named}`;
 }

@@ -84,7 +84,7 @@ export class PolicySet {
   decide(principal: Principal, action: ActionName, resource: Resource, context: AccessContext): Decision {
     if (this.parts.unrestricted !== undefined) {
       const allowed = this.parts.unrestricted(principal);
-      return { allowed, reason: allowed ? 'policies-off' : 'no-allow', statements: NO_STATEMENTS };
+      return { allowed, reason: 'policies-off', statements: NO_STATEMENTS };
     }
     const view = this.#view(principal.id);
     if (this.#isUntrusted(view, action, resource)) return denied('policy-corrupt');

@@ -9,7 +9,7 @@ import {
 } from './compiled-policy.js';
 import { AccessRequest } from './condition-keys.js';
 import type { CompiledCondition } from './conditions.js';
-import type { Decision } from './decision.js';
+import type { Decision, DecisionReason } from './decision.js';
 import type { PolicySet } from './policy-set.js';
 import type { Principal } from './principal.js';
 
@@ -108,37 +108,31 @@ const NEAR_ALLOWS = [
   ['principals', 'widen-principals'],
 ] as const;
 
-function whatIf({ reason }: Decision, fits: readonly Fit[]): WhatIf[] {
+const UNDECIDED: Readonly<Partial<Record<DecisionReason, WhatIf['change']>>> = {
+  'policies-off': 'set-policies',
+  'policy-corrupt': 'repair-policy',
+  'policies-stale': 'reach-store',
+  'facts-needed': 'look-up-facts',
+};
+
+function whatIf({ allowed, reason }: Decision, fits: readonly Fit[]): WhatIf[] {
   const alone = (change: WhatIf['change']): WhatIf => ({ change, statement: undefined, conditions: [] });
   const about = (change: WhatIf['change'], { statement, unmet }: Fit): WhatIf => ({
     change,
     statement: statement.origin,
     conditions: unmet,
   });
+  const undecided = UNDECIDED[reason];
+  if (undecided !== undefined) return [alone(undecided)];
   const matching = fits.filter(({ misses }) => misses.length === 0);
-  const denies = matching.filter(({ statement }) => statement.denies);
   const allows = matching.filter(({ statement }) => !statement.denies);
-  switch (reason) {
-    case 'allowed':
-      return allows.map((one) => about('drop-allow', one));
-    case 'policies-off':
-      return [alone('set-policies')];
-    case 'policy-corrupt':
-      return [alone('repair-policy')];
-    case 'policies-stale':
-      return [alone('reach-store')];
-    case 'facts-needed':
-      return [alone('look-up-facts')];
-    case 'explicit-deny':
-    case 'no-allow': {
-      const lifts = denies.map((one) => about('lift-deny', one));
-      if (allows.length > 0) return lifts;
-      const near = NEAR_ALLOWS.flatMap(([miss, change]) =>
-        fits
-          .filter(({ statement, misses }) => !statement.denies && misses.length === 1 && misses[0] === miss)
-          .map((one) => about(change, one)),
-      );
-      return [...lifts, ...(near.length > 0 ? near : [alone('add-allow')])];
-    }
-  }
+  if (allowed) return allows.map((one) => about('drop-allow', one));
+  const lifts = matching.filter(({ statement }) => statement.denies).map((one) => about('lift-deny', one));
+  if (allows.length > 0) return lifts;
+  const near = NEAR_ALLOWS.flatMap(([miss, change]) =>
+    fits
+      .filter(({ statement, misses }) => !statement.denies && misses.length === 1 && misses[0] === miss)
+      .map((one) => about(change, one)),
+  );
+  return [...lifts, ...(near.length > 0 ? near : [alone('add-allow')])];
 }
