@@ -98,7 +98,7 @@ export const combinations: readonly CaseGroup[] = [
     ],
   },
   {
-    title: 'BoolIfExists false in a deny spares calls without the key, Bool false as well; Null catches them',
+    title: 'a deny on an absent key: IfExists applies, the positive operator does not, Null asks for nothing else',
     source: 'IAM',
     identity: [
       {
