@@ -208,8 +208,8 @@ function readPrincipals(value: unknown, path: string, faults: Faults): string[] 
     const pattern = readText(member, at, faults);
     if (pattern === undefined) continue;
     const wrong = principalFault(pattern);
-    if (wrong !== undefined) faults.add(at, wrong);
-    patterns.push(pattern);
+    if (wrong === undefined) patterns.push(pattern);
+    else faults.add(at, wrong);
   }
   return patterns;
 }
