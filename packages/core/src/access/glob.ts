@@ -21,8 +21,10 @@ const QUESTION_MARK = 63;
 export class Glob {
   /** The text itself when the pattern has no wildcard. */
   readonly literal: string | undefined;
-  /** What every match begins with. */
+  /** What every match begins with, up to the first wildcard. */
   readonly prefix: string;
+  /** What every match ends with, from the last wildcard on. */
+  readonly suffix: string;
   readonly #head: Int32Array;
   readonly #tail: Int32Array;
   readonly #middle: readonly Search[];
@@ -35,6 +37,7 @@ export class Glob {
     const wildcard = pattern.search(/[*?]/);
     this.literal = wildcard === -1 ? pattern : undefined;
     this.prefix = wildcard === -1 ? pattern : pattern.slice(0, wildcard);
+    this.suffix = pattern.slice(Math.max(pattern.lastIndexOf('*'), pattern.lastIndexOf('?')) + 1);
     this.#hasStar = parts.length > 1;
     this.#head = codesOf(parts[0] ?? '');
     this.#tail = codesOf(this.#hasStar ? (parts.at(-1) ?? '') : '');
@@ -159,7 +162,8 @@ class MaskedSearch implements Search {
 }
 
 function standsAt(text: Characters, from: number, codes: Int32Array): boolean {
-  for (let index = 0; index < codes.length; index += 1) {
+  // From behind, since what differs mostly stands there: `secret/` is where all begin.
+  for (let index = codes.length - 1; index >= 0; index -= 1) {
     const code = codes[index];
     if (code !== ANY && code !== text.charCodeAt(from + index)) return false;
   }

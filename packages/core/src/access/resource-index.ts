@@ -6,46 +6,57 @@ interface IndexedGlob {
   readonly statement: CompiledStatement;
 }
 
+/** Patterns by the length of what is literal in them, then by its text. */
+type ByLength = Map<number, Map<string, IndexedGlob[]>>;
+
 const NONE: readonly never[] = [];
 
 /**
  * The statements that one principal has on one action, found by the resource asked for: those that cover it, without looking at most of the
- * others. Literal names are looked up; patterns too, by what stands before their first wildcard.
+ * others. Literal names are looked up; patterns too, by what stands before their first wildcard or after their last, whichever tells more.
  */
 export class ResourceIndex {
   readonly #everywhere: CompiledStatement[] = [];
   readonly #literal = new Map<string, CompiledStatement[]>();
-  /** By length and text of what stands before the first wildcard, shortest first. */
-  readonly #prefixes: (readonly [length: number, globs: Map<string, IndexedGlob[]>])[];
+  readonly #prefixes: ByLength = new Map();
+  readonly #suffixes: ByLength = new Map();
   readonly #allBut: CompiledStatement[] = [];
 
   constructor(statements: readonly CompiledStatement[]) {
-    const prefixes = new Map<number, Map<string, IndexedGlob[]>>();
     for (const statement of statements) {
       if (statement.allBut) this.#allBut.push(statement);
       else if (statement.resources.some(({ pattern }) => pattern === '*')) this.#everywhere.push(statement);
-      else {
-        for (const glob of new Map(statement.resources.map((glob) => [glob.pattern, glob])).values()) {
-          if (glob.literal === undefined) {
-            const byText = entry(prefixes, glob.prefix.length, () => new Map<string, IndexedGlob[]>());
-            entry(byText, glob.prefix, () => []).push({ glob, statement });
-          } else entry(this.#literal, glob.literal, () => []).push(statement);
-        }
-      }
+      else for (const glob of new Set(statement.resources)) this.#add(glob, statement);
     }
-    this.#prefixes = [...prefixes].sort(([one], [other]) => one - other);
   }
 
   /** Calls `visit` with each statement that covers the resource, with some more than once. */
   visit(resourceId: string, visit: (statement: CompiledStatement) => void): void {
     for (const statement of this.#everywhere) visit(statement);
     for (const statement of this.#literal.get(resourceId) ?? NONE) visit(statement);
+    const { length: whole } = resourceId;
     for (const [length, byText] of this.#prefixes) {
-      if (length > resourceId.length) break;
-      for (const { glob, statement } of byText.get(resourceId.slice(0, length)) ?? NONE)
-        if (glob.matches(resourceId)) visit(statement);
+      const found = length > whole ? undefined : byText.get(resourceId.slice(0, length));
+      for (const { glob, statement } of found ?? NONE) if (glob.matches(resourceId)) visit(statement);
+    }
+    for (const [length, byText] of this.#suffixes) {
+      const found = length > whole ? undefined : byText.get(resourceId.slice(whole - length));
+      for (const { glob, statement } of found ?? NONE) if (glob.matches(resourceId)) visit(statement);
     }
     for (const statement of this.#allBut) if (coversResource(statement, resourceId)) visit(statement);
+  }
+
+  #add(glob: Glob, statement: CompiledStatement): void {
+    if (glob.literal !== undefined) {
+      entry(this.#literal, glob.literal, () => []).push(statement);
+      return;
+    }
+    const { prefix, suffix } = glob;
+    // What kind of resource it is tells next to nothing: most requests are for secrets.
+    const isSuffixBetter = suffix.length > prefix.length - (prefix.indexOf('/') + 1);
+    const [index, text] = isSuffixBetter ? [this.#suffixes, suffix] : [this.#prefixes, prefix];
+    const byText = entry(index, text.length, () => new Map<string, IndexedGlob[]>());
+    entry(byText, text, () => []).push({ glob, statement });
   }
 }
 
