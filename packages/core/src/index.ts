@@ -8,6 +8,17 @@ export * from './store/store-driver.js';
 export * from './store/store-request.js';
 export * from './store/hint-listeners.js';
 export * from './store/memory-store.js';
+export * from './access/access-errors.js';
+export * from './access/access-request.js';
+export * from './access/actions.js';
+export type { CompiledStatement, StatementOrigin } from './access/compiled-policy.js';
+export * from './access/decision.js';
+export * from './access/policy-document.js';
+export type { PolicySeal } from './access/policy-records.js';
+export * from './access/policy-store.js';
+export { checkIdentityPolicy, checkSecretPolicy, type ValidIdentityPolicy } from './access/policy-validator.js';
+export * from './access/principal.js';
+export type { Simulation, UnmetCondition, WhatIf } from './access/simulation.js';
 export * from './encryption/key-provider.js';
 export * from './versions/secret-version.js';
 export type { Acknowledgement } from './fleet/acknowledgements.js';
@@ -35,6 +46,14 @@ export type {
 } from './manager/requests.js';
 export * from './manager/secrets-manager.js';
 export type { SecretHealth } from './client/secret-handles.js';
+export * from './module/authorize.decorator.js';
+export {
+  ACCESS_CONTROL,
+  AUTHORIZE_OPTIONS,
+  AuthorizeGuard,
+  type AccessControl,
+  type AuthorizeOptions,
+} from './module/authorize.guard.js';
 export * from './module/on-secret-change.decorator.js';
 export * from './module/rotator.decorator.js';
 export * from './module/secret-tokens.js';

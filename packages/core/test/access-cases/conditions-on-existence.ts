@@ -1,0 +1,111 @@
+import { ABSENT, type ConditionCase } from './case-table.js';
+
+const TAG = 'secrets:ResourceTag/env';
+const IP = 'secrets:SourceIp';
+const DAYS = 'secrets:RecoveryWindowDays';
+
+/** Absent keys, `IfExists`, `Null` and keys with several values. */
+export const existence: readonly ConditionCase[] = [
+  {
+    source: 'IAM',
+    operator: 'StringEqualsIfExists',
+    key: TAG,
+    values: 'prod',
+    holds: ['prod', ABSENT],
+    fails: ['dev'],
+  },
+  {
+    source: 'IAM',
+    operator: 'StringNotEqualsIfExists',
+    key: TAG,
+    values: 'prod',
+    holds: ['dev', ABSENT],
+    fails: ['prod'],
+  },
+  { source: 'IAM', operator: 'StringLikeIfExists', key: TAG, values: 'p*', holds: ['prod', ABSENT], fails: ['dev'] },
+  { source: 'IAM', operator: 'NumericLessThanIfExists', key: DAYS, values: 7, holds: [6, ABSENT], fails: [7] },
+  {
+    source: 'IAM',
+    operator: 'BoolIfExists',
+    key: 'secrets:MFAPresent',
+    values: 'true',
+    holds: [true, ABSENT],
+    fails: [false],
+  },
+  {
+    source: 'IAM',
+    operator: 'IpAddressIfExists',
+    key: IP,
+    values: '10.0.0.0/8',
+    holds: ['10.0.0.1', ABSENT],
+    fails: ['11.0.0.1'],
+  },
+  {
+    source: 'IAM',
+    operator: 'DateGreaterThanIfExists',
+    key: 'secrets:ResourceTag/until',
+    values: '2026-01-01',
+    holds: ['2026-06-01', ABSENT],
+    fails: ['2025-01-01'],
+  },
+  { source: 'IAM', operator: 'Null', key: TAG, values: 'true', holds: [ABSENT], fails: ['prod', ''] },
+  { source: 'IAM', operator: 'Null', key: TAG, values: false, holds: ['prod', ''], fails: [ABSENT] },
+  { source: 'IAM', operator: 'Null', key: IP, values: true, holds: [ABSENT], fails: ['10.0.0.1'] },
+  { source: 'IAM', operator: 'Null', key: 'secrets:TagKeys', values: 'true', holds: [ABSENT, []], fails: [['a']] },
+  {
+    source: 'IAM',
+    operator: 'ForAllValues:StringEquals',
+    key: 'secrets:TagKeys',
+    values: ['env', 'team'],
+    holds: [['env'], ['env', 'team'], [], ABSENT],
+    fails: [['env', 'owner'], ['owner']],
+  },
+  {
+    source: 'IAM',
+    operator: 'ForAnyValue:StringEquals',
+    key: 'secrets:TagKeys',
+    values: ['env', 'team'],
+    holds: [['env'], ['owner', 'team']],
+    fails: [['owner'], [], ABSENT],
+  },
+  {
+    source: 'IAM',
+    operator: 'ForAllValues:StringLike',
+    key: 'secrets:TagKeys',
+    values: 'app:*',
+    holds: [['app:a', 'app:b'], ABSENT],
+    fails: [['app:a', 'b']],
+  },
+  {
+    source: 'IAM',
+    operator: 'ForAnyValue:StringNotEquals',
+    key: 'secrets:TagKeys',
+    values: ['env', 'team'],
+    holds: [['owner'], ['env', 'owner']],
+    fails: [['env', 'team'], ['env'], ABSENT],
+  },
+  {
+    source: 'IAM',
+    operator: 'ForAllValues:StringNotEquals',
+    key: 'secrets:TagKeys',
+    values: 'owner',
+    holds: [['env'], [], ABSENT],
+    fails: [['env', 'owner'], ['owner']],
+  },
+  {
+    source: 'IAM',
+    operator: 'ForAnyValue:StringLikeIfExists',
+    key: 'secrets:TagKeys',
+    values: 'a*',
+    holds: [['ab'], ABSENT],
+    fails: [['b']],
+  },
+  {
+    source: 'IAM',
+    operator: 'ForAnyValue:StringEqualsIgnoreCase',
+    key: 'secrets:TagKeys',
+    values: 'Env',
+    holds: [['ENV', 'x']],
+    fails: [['x']],
+  },
+];
