@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { benchAudit } from './audit.js';
 import { benchEnvelope } from './envelope.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
@@ -12,6 +13,7 @@ import { benchStore } from './store.js';
 const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: Options): Promise<Row[]> }>([
   ['read', { byDefault: true, run: () => benchRead() }],
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
+  ['audit', { byDefault: true, run: () => benchAudit() }],
   ['store', { byDefault: true, run: () => benchStore() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],

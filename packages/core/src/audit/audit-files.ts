@@ -118,7 +118,7 @@ class AuditFiles implements AuditSink {
     if (key === undefined) throw new AuditOptionsError('An audit log needs a key.');
     let repairedBytes = 0;
     try {
-      for (const path of (await auditFilesIn(this.#folder)).reverse()) {
+      for (const path of (await auditFilesIn(this.#folder)).toReversed()) {
         const number = auditFileNumber(basename(path)) ?? 0;
         const { head, size, cut, begun } = await recoverFile(path, number, context.keys);
         repairedBytes += cut;

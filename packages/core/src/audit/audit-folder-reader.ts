@@ -29,7 +29,7 @@ export function auditFolder(folder: string): AuditReader {
       for (const path of files.slice(await firstOfInterest(files, after))) yield* fileLines(path);
     },
     async *linesBackwards(before = Number.POSITIVE_INFINITY) {
-      for (const path of (await auditFilesIn(folder)).reverse()) {
+      for (const path of (await auditFilesIn(folder)).toReversed()) {
         // Whole files newer than what is asked for are passed over by their headers.
         if (before !== Number.POSITIVE_INFINITY && ((await firstSequence(path)) ?? 0) >= before) continue;
         yield* fileLinesBackwards(path);

@@ -216,13 +216,26 @@ export class AuditLog {
   }
 
   #complete(input: AuditEventInput, now: number): AuditEvent {
+    // Each field by its name: spreading the input costs more than everything else about an event.
     return {
-      ...input,
       eventId: input.eventId ?? this.#ids.next(),
       eventTime: input.eventTime ?? this.#iso(now),
+      eventName: input.eventName,
+      eventRW: input.eventRW,
       eventSource: input.eventSource ?? this.options.eventSource ?? 'nestjs-secrets',
       eventType: input.eventType ?? 'ApiCall',
+      eventVersion: input.eventVersion,
+      serviceName: input.serviceName,
       userIdentity: input.userIdentity ?? this.options.identity ?? LOG_IDENTITY,
+      sourceIpAddress: input.sourceIpAddress,
+      userAgent: input.userAgent,
+      requestId: input.requestId,
+      resourceName: input.resourceName,
+      resourceType: input.resourceType,
+      errorCode: input.errorCode,
+      errorMessage: input.errorMessage,
+      requestParameters: input.requestParameters,
+      additionalEventData: input.additionalEventData,
     };
   }
 
@@ -325,19 +338,16 @@ export class AuditLog {
   }
 
   async #closeAll(): Promise<void> {
-    const closings = [...this.#lanes.map((lane) => lane.close()), this.#checkpointer?.close()];
-    for (const { status, reason } of (await Promise.allSettled(closings)).map(outcome)) {
-      if (status === 'rejected') this.#warn(`Something of the audit log did not close: ${reasonOf(reason)}`);
+    const closings = [...this.#lanes.map((lane) => lane.close()), this.#checkpointer?.close() ?? Promise.resolve()];
+    for (const result of await Promise.allSettled(closings)) {
+      if (result.status === 'rejected')
+        this.#warn(`Something of the audit log did not close: ${reasonOf(result.reason)}`);
     }
   }
 
   #warn(message: string): void {
     this.options.onWarning?.(message);
   }
-}
-
-function outcome(result: PromiseSettledResult<void>): { readonly status: string; readonly reason?: unknown } {
-  return result;
 }
 
 function ownEvent(eventName: string, additionalEventData: Readonly<Record<string, AuditData>>): AuditEventInput {

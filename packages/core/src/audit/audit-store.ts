@@ -54,7 +54,7 @@ export function auditStoreReader({ store, origin }: AuditStoreOptions): AuditRea
         const entries = await store.list({ prefix: keys.records, after, limit: RECORDS_A_PAGE });
         yield entries
           .filter(({ key }) => key < keys.record(end))
-          .reverse()
+          .toReversed()
           .map(toLine);
       }
     },

@@ -80,7 +80,7 @@ function member(field: string, text: string | undefined): string {
   if (text === undefined) return '';
   if (typeof text !== 'string')
     throw new AuditEventError(`\`${field}\` of an audit event is a text, not a ${typeof text}.`);
-  return `"${field}":${JSON.stringify(text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}…` : text)},`;
+  return `"${field}":${quoted(text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}…` : text)},`;
 }
 
 function identity(who: AuditIdentity): string {
@@ -93,25 +93,24 @@ function identity(who: AuditIdentity): string {
 }
 
 function canonical(value: unknown, path: string, depth: number): string {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-      return JSON.stringify(value);
-    case 'number':
-      if (!Number.isFinite(value)) throw new AuditEventError(`${path} of an audit event is not a finite number.`);
-      return JSON.stringify(value);
-    case 'object':
-      if (value === null) return 'null';
-      if (depth === DEEPEST_DATA) {
-        throw new AuditEventError(`${path} of an audit event is nested more than ${DEEPEST_DATA} deep.`);
-      }
-      if (Array.isArray(value)) {
-        return `[${value.map((item, index) => canonical(item ?? null, `${path}[${index}]`, depth + 1)).join(',')}]`;
-      }
-      return canonicalObject(value, path, depth);
-    default:
-      throw new AuditEventError(`${path} of an audit event is a ${typeof value}: only plain JSON can be recorded.`);
+  if (typeof value === 'string') return quoted(value);
+  if (typeof value === 'boolean' || value === null) return String(value);
+  if (typeof value === 'number' && Number.isFinite(value)) return JSON.stringify(value);
+  if (typeof value !== 'object') {
+    throw new AuditEventError(
+      `${path} of an audit event is a ${typeof value}: only plain, finite JSON can be recorded.`,
+    );
   }
+  if (depth === DEEPEST_DATA) {
+    throw new AuditEventError(`${path} of an audit event is nested more than ${DEEPEST_DATA} deep.`);
+  }
+  if (!Array.isArray(value)) return canonicalObject(value, path, depth);
+  return `[${value.map((item, index) => canonical(item ?? null, `${path}[${index}]`, depth + 1)).join(',')}]`;
+}
+
+/** As `JSON.stringify`, which takes a while for what needs no escape. */
+function quoted(text: string): string {
+  return /^[ !#-[\]-~]*$/.test(text) ? `"${text}"` : JSON.stringify(text);
 }
 
 function canonicalObject(value: object, path: string, depth: number): string {
@@ -129,7 +128,7 @@ function canonicalObject(value: object, path: string, depth: number): string {
         `${path} of an audit event has a member ${key}: values are never recorded. Leave it out.`,
       );
     }
-    members.push(`${JSON.stringify(key)}:${canonical(item, `${path}.${key}`, depth + 1)}`);
+    members.push(`${quoted(key)}:${canonical(item, `${path}.${key}`, depth + 1)}`);
   }
   return `{${members.join(',')}}`;
 }

@@ -97,7 +97,7 @@ export interface CheckpointStatement {
 export function signCheckpoint(signer: CheckpointSigner, statement: CheckpointStatement): Checkpoint {
   const { origin, size, root, number, time, extensions } = statement;
   for (const line of extensions) {
-    if (!/^[^\u0000-\u001f\u007f]+$/.test(line) || line.startsWith('— ')) {
+    if (!/^[^\p{Cc}]+$/u.test(line) || line.startsWith('— ')) {
       throw new CheckpointError('An extension line of a checkpoint is one line of text without control characters.');
     }
   }
@@ -152,7 +152,7 @@ export function parseCheckpoint(text: string, note: string): Checkpoint {
 }
 
 function checkKeyName(name: string): void {
-  if (/^[^\s+\u0000-\u001f\u007f]+$/u.test(name)) return;
+  if (/^[^\s+\p{Cc}]+$/u.test(name)) return;
   throw new CheckpointError(
     'The name of a checkpoint key has neither spaces nor plus signs, such as orders.example.com/audit.',
   );
