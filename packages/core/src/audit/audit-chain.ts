@@ -47,11 +47,11 @@ export class ChainKey {
 
   /** Whether a whole line, without its line feed, carries the MAC of the rest of it. */
   verifies(line: Buffer): boolean {
-    if (line.length <= TAIL_LENGTH) return false;
     const end = line.length - TAIL_LENGTH;
-    const stated = Buffer.from(line.toString('latin1', end + 8, end + 8 + MAC_HEX), 'hex');
+    const stated = TAIL.exec(line.toString('latin1', Math.max(0, end)))?.[1];
+    if (stated === undefined) return false;
     const actual = createHmac(HASH, this.#key).update(line.subarray(0, end)).update(CLOSING).digest();
-    return stated.length === actual.length && timingSafeEqual(stated, actual);
+    return timingSafeEqual(Buffer.from(stated, 'hex'), actual);
   }
 
   /** A whole line from all of it but its closing brace. */

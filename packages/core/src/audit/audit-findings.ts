@@ -69,9 +69,8 @@ export class AuditFindings {
     this.counts[finding.kind] = (this.counts[finding.kind] ?? 0) + 1;
     if (this.kept.length < this.limit) this.kept.push({ ...finding, severity });
     if (severity === 'warning') return;
-    if (this.first === undefined || (finding.sequence ?? Infinity) < (this.first.sequence ?? Infinity)) {
+    if (this.first === undefined || isBefore({ ...finding, severity }, this.first))
       this.first = { ...finding, severity };
-    }
   }
 
   get hasTampering(): boolean {
@@ -81,4 +80,14 @@ export class AuditFindings {
   get isTorn(): boolean {
     return 'torn-tail' in this.counts;
   }
+}
+
+function isBefore(one: AuditFinding, other: AuditFinding): boolean {
+  const [sequence, otherSequence] = [
+    one.sequence ?? Number.POSITIVE_INFINITY,
+    other.sequence ?? Number.POSITIVE_INFINITY,
+  ];
+  if (sequence !== otherSequence) return sequence < otherSequence;
+  // Of the same place the graver one.
+  return one.severity === 'tampering' && other.severity === 'torn';
 }

@@ -1,5 +1,11 @@
 import { type ChainKey, parseRecord, type RecordFields } from './audit-chain.js';
-import { auditFileNumber, isBeginningOfHeader, isFileHeader, parseFileHeader } from './audit-file-header.js';
+import {
+  type AuditFileHeader,
+  auditFileNumber,
+  isBeginningOfHeader,
+  isFileHeader,
+  parseFileHeader,
+} from './audit-file-header.js';
 import { isTornTail } from './audit-file-recovery.js';
 import type { AuditFindingKind, AuditFindings } from './audit-findings.js';
 import type { AuditLine } from './audit-reader.js';
@@ -44,9 +50,7 @@ export class ChainWalk {
   #foreignCount = 0;
   #unfinished: AuditLine | undefined;
 
-  constructor(private readonly parts: ChainWalkParts) {
-    this.#previous = parts.keys?.[0]?.genesis;
-  }
+  constructor(private readonly parts: ChainWalkParts) {}
 
   take(line: AuditLine): void {
     if (this.#unfinished !== undefined) this.#foreignLine(this.#unfinished, 'edited');
@@ -60,8 +64,8 @@ export class ChainWalk {
     else this.#takeRecord(line);
   }
 
-  /** Nothing follows. */
-  end(): void {
+  /** Nothing follows. `expected`: how many records there were, going by checkpoints. */
+  end(expected: number): void {
     const last = this.#unfinished;
     if (last !== undefined && this.#isTorn(last)) {
       this.#find(
@@ -72,7 +76,8 @@ export class ChainWalk {
         'the last record was not written to its end; opening the log removes it',
       );
     } else if (last !== undefined) this.#foreignLine(last, 'edited');
-    this.#settleForeign(undefined);
+    // Without a checkpoint that tells, foreign lines at the end count as records changed, since that is the graver of the two.
+    this.#settleForeign(Math.max(expected === 0 ? this.last + this.#foreignCount : expected, this.last) + 1);
     for (const { first, last: through, file, line } of this.#gaps) {
       this.parts.findings.add({
         kind: 'deleted',
@@ -85,11 +90,6 @@ export class ChainWalk {
     }
   }
 
-  /** From here on roots say nothing any more. */
-  distrust(): void {
-    this.#isSound = false;
-  }
-
   #isTorn({ bytes, line }: AuditLine): boolean {
     return isTornTail(bytes, this.last + 1) || (line === 1 && isBeginningOfHeader(bytes));
   }
@@ -100,60 +100,55 @@ export class ChainWalk {
     const key = this.#keyFor(header?.keyId);
     if (header === undefined || line.line !== 1 || header.file !== number || key?.verifies(line.bytes) === false) {
       if (!line.isTerminated) this.#unfinished = line;
-      else this.#bad('header-edited', line, undefined, 'is not the header that was written');
+      else this.#bad('header-edited', line, this.last + 1, 'is not the header that was written');
       this.#fileNumber = number ?? this.#fileNumber + 1;
       return;
     }
     if (this.parts.keys !== undefined && key === undefined) {
-      this.#bad('key-changed', line, undefined, `was begun with the key ${header.keyId}, which was not given`);
+      this.#bad('key-changed', line, header.first, `was begun with the key ${header.keyId}, which was not given`);
     } else if (key !== undefined && header.origin !== key.origin) {
-      this.#bad('header-edited', line, undefined, `belongs to the log ${header.origin}`);
+      this.#bad('header-edited', line, this.last + 1, `belongs to the log ${header.origin}`);
     }
     const isFirst = this.files === 1;
     if (isFirst && this.parts.isArchived) {
       this.last = header.first - 1;
       this.#previous = header.previous;
       this.#tree = header.tree;
-    }
-    const expected = isFirst && this.parts.isArchived ? header.file : this.#fileNumber + 1;
-    if (header.file !== expected) {
-      const missing =
-        header.file - 1 === expected
-          ? `file ${expected} is missing`
-          : `files ${expected} to ${header.file - 1} are missing`;
-      this.#bad(
-        'file-missing',
-        line,
-        this.last + 1,
-        `${missing}, with the records ${this.last + 1} to ${header.first - 1}`,
-        header.first - 1,
-      );
-      this.#jumpTo(header.first - 1, header.previous);
-    } else if (header.first !== this.last + 1 && this.#gaps.length === 0 && this.#foreignCount === 0) {
-      this.#bad(
-        'deleted',
-        line,
-        this.last + 1,
-        `records ${this.last + 1} to ${header.first - 1} are missing`,
-        header.first - 1,
-      );
-      this.#jumpTo(header.first - 1, header.previous);
-    } else if (
-      this.#foreignCount === 0 &&
-      this.#isSound &&
-      this.#previous !== undefined &&
-      header.previous !== this.#previous
-    ) {
-      this.#bad('forked', line, header.first, 'does not go on from the file before it');
-    } else if (this.#foreignCount > 0) this.#settleForeign(header.first, header.previous);
+      this.#fileNumber = header.file - 1;
+    } else this.#beginChain(key);
+    this.#settleForeign(header.first, header.previous);
+    this.#goOn(line, header);
     this.#fileNumber = header.file;
   }
 
-  /** Goes on behind something that is known to be missing. */
-  #jumpTo(sequence: number, previous: string): void {
-    this.#settleForeign(undefined);
-    this.last = Math.max(this.last, sequence);
+  /** Whether the file goes on where the one before it ended. */
+  #goOn(line: AuditLine, { file, first, previous }: AuditFileHeader): void {
+    const [expectedFile, expectedFirst] = [this.#fileNumber + 1, this.last + 1];
+    if (file === expectedFile && first === expectedFirst) {
+      // A record that stands too early in the file before hides what this one goes on from.
+      if (this.#previous === undefined || previous === this.#previous || this.#gaps.length > 0) return;
+      this.#bad('forked', line, first, 'does not go on from the file before it');
+      return;
+    }
+    const records = `the records ${expectedFirst} to ${first - 1} are missing`;
+    if (file !== expectedFile) {
+      const files = file - 1 === expectedFile ? `file ${expectedFile}` : `the files ${expectedFile} to ${file - 1}`;
+      this.#bad('file-missing', line, expectedFirst, `${files} and ${records}`, first - 1);
+    } else if (first > expectedFirst) this.#gap(first, line);
+    else if (this.#gaps.length === 0)
+      this.#bad('forked', line, first, `begins with record ${first}, behind record ${this.last}`);
+    this.last = Math.max(this.last, first - 1);
     this.#previous = previous;
+  }
+
+  #gap(next: number, { file, line }: AuditLine): void {
+    this.#isSound = false;
+    if (this.#gaps.length < MOST_GAPS) this.#gaps.push({ first: this.last + 1, last: next - 1, file, line });
+  }
+
+  /** What the first record goes on from depends on the key it was made with. */
+  #beginChain(key: ChainKey | undefined): void {
+    if (this.files === 1 && this.records === 0) this.#previous ??= key?.genesis;
   }
 
   #keyFor(id: string | undefined): ChainKey | undefined {
@@ -175,6 +170,7 @@ export class ChainWalk {
         else this.#unfinished = line;
         return;
       }
+      this.#beginChain(key);
     }
     this.#genuine(line, record);
     if (!line.isTerminated) {
@@ -192,15 +188,13 @@ export class ChainWalk {
     const { sequence } = record;
     this.records += 1;
     if (sequence <= this.last) {
-      this.#settleForeign(undefined);
+      this.#settleForeign(this.last + 1);
       this.#outOfPlace(line, sequence);
       return;
     }
     this.#settleForeign(sequence, record.previous);
     if (sequence > this.last + 1) {
-      this.#isSound = false;
-      if (this.#gaps.length < MOST_GAPS)
-        this.#gaps.push({ first: this.last + 1, last: sequence - 1, file: line.file, line: line.line });
+      this.#gap(sequence, line);
     } else if (this.#previous !== undefined && record.previous !== this.#previous) {
       this.#bad('forked', line, sequence, `does not follow upon record ${this.last}`);
     }
@@ -236,10 +230,10 @@ export class ChainWalk {
     if (this.#foreign.length < MOST_GAPS) this.#foreign.push({ line, kind });
   }
 
-  /** Now that a genuine record is there (or the end): as many foreign lines as records are missing stand in their place, the rest was put in. */
-  #settleForeign(next: number | undefined, previous?: string): void {
+  /** Now that a genuine record or header is there, or the end: as many foreign lines as records are missing stand in their place, the rest was put in. */
+  #settleForeign(next: number, previous?: string): void {
     if (this.#foreignCount === 0) return;
-    const missing = next === undefined ? this.#foreignCount : Math.max(0, next - this.last - 1);
+    const missing = Math.max(0, next - this.last - 1);
     for (const [index, { line, kind }] of this.#foreign.entries()) {
       const sequence = index < missing ? this.last + 1 + index : undefined;
       if (kind === 'key-changed') this.#find(kind, line, sequence, undefined, 'was made with a key that was not given');
@@ -255,7 +249,7 @@ export class ChainWalk {
         );
     }
     const accounted = Math.min(missing, this.#foreignCount);
-    if (next !== undefined && accounted > 0) {
+    if (accounted > 0) {
       this.last += accounted;
       // Whether the next one follows upon what was there before cannot be told any more, unless it says so itself.
       this.#previous = this.last + 1 === next ? previous : undefined;

@@ -118,7 +118,10 @@ export function openCheckpoint(note: string, verifiers: readonly CheckpointVerif
   for (const line of note.slice(split + 2, -1).split('\n')) {
     const [, name, encoded = ''] = SIGNATURE_LINE.exec(line) ?? [];
     const bytes = Buffer.from(encoded, 'base64');
-    if (name === undefined || bytes.length <= KEY_ID_BYTES) throw new CheckpointError('has a malformed signature line');
+    // Base64 has bits at its end that mean nothing; a note has one form only.
+    const isCanonical = bytes.toString('base64') === encoded;
+    if (name === undefined || !isCanonical || bytes.length <= KEY_ID_BYTES)
+      throw new CheckpointError('has a malformed signature line');
     const keyId = bytes.subarray(0, KEY_ID_BYTES);
     const verifier = verifiers.find((known) => known.name === name && known.keyId.equals(keyId));
     if (verifier === undefined) continue;

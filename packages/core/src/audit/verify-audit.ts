@@ -95,8 +95,8 @@ export async function verifyAudit(options: VerifyAuditOptions): Promise<AuditVer
         options.onProgress?.({ records: walk.records, bytes, findings: findings.kept.length });
     }
   }
-  walk.end();
   for (const place of places) while (place.nextSize !== undefined) await place.advance();
+  walk.end(Math.max(0, ...places.map(({ last }) => last.size)));
   endOfCheckpoints(places, walk, findings);
   options.onProgress?.({ records: walk.records, bytes, findings: findings.kept.length });
   return {
