@@ -59,7 +59,7 @@ const SEVERITIES: Readonly<Partial<Record<AuditFindingKind, AuditFinding['severi
 export class AuditFindings {
   readonly kept: AuditFinding[] = [];
   readonly counts: Partial<Record<AuditFindingKind, number>> = {};
-  /** The one with the lowest sequence number, warnings aside: a gap, say, is certain only once everything behind it was read. */
+  /** Of the tampering, or else of what is torn, the one with the lowest sequence number: a gap, say, is certain only once everything behind it was read. */
   first: AuditFinding | undefined;
 
   constructor(private readonly limit: number) {}
@@ -83,11 +83,6 @@ export class AuditFindings {
 }
 
 function isBefore(one: AuditFinding, other: AuditFinding): boolean {
-  const [sequence, otherSequence] = [
-    one.sequence ?? Number.POSITIVE_INFINITY,
-    other.sequence ?? Number.POSITIVE_INFINITY,
-  ];
-  if (sequence !== otherSequence) return sequence < otherSequence;
-  // Of the same place the graver one.
-  return one.severity === 'tampering' && other.severity === 'torn';
+  if (one.severity !== other.severity) return one.severity === 'tampering';
+  return (one.sequence ?? Number.POSITIVE_INFINITY) < (other.sequence ?? Number.POSITIVE_INFINITY);
 }

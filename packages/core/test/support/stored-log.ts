@@ -22,7 +22,7 @@ export interface LogPlan {
 }
 
 export const chainKey = new ChainKey(KEY, ORIGIN);
-const PLAN: LogPlan = { records: 24, recordsAFile: 6, recordsACheckpoint: 5 };
+const PLAN: LogPlan = { records: 24, recordsAFile: 6, recordsACheckpoint: 12 };
 const START = Date.UTC(2026, 10, 25);
 
 /** A log as it lies in its files, to be tampered with. */
@@ -38,8 +38,8 @@ export class StoredLog {
       records,
       recordsAFile,
       recordsACheckpoint,
-      says = String,
-      timeOf = (sequence) => START + sequence * 1000,
+      says = (sequence: number) => String(sequence),
+      timeOf = (sequence: number) => START + sequence * 1000,
       keyOf = () => chainKey,
     } = { ...PLAN, ...plan };
     const files = new Map<string, Buffer>();
@@ -49,8 +49,15 @@ export class StoredLog {
     for (let sequence = 1; sequence <= records; sequence += 1) {
       const iso = new Date(timeOf(sequence)).toISOString();
       if ((sequence - 1) % recordsAFile === 0) lines = [sealFileHeader(keyOf(sequence), files.size + 1, head, iso)];
-      head = sealRecord(keyOf(sequence), head, `{"says":${JSON.stringify(says(sequence))}}`, timeOf(sequence), iso);
-      lines.push((head as unknown as { line: string }).line);
+      const record = sealRecord(
+        keyOf(sequence),
+        head,
+        `{"says":${JSON.stringify(says(sequence))}}`,
+        timeOf(sequence),
+        iso,
+      );
+      head = record;
+      lines.push(record.line);
       if (sequence % recordsAFile === 0 || sequence === records)
         files.set(auditFileName(files.size + 1), Buffer.from(`${lines.join('\n')}\n`));
       if (sequence % recordsACheckpoint === 0 || sequence === records) {
