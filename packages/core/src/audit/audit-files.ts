@@ -185,6 +185,8 @@ class AuditFiles implements AuditSink {
   async #replace(head: ChainHead): Promise<OpenFile> {
     const old = this.#file;
     this.#file = undefined;
+    // Should it come back, it must not hold what comes to stand in the new file.
+    await old?.handle.truncate(old.size).catch(() => undefined);
     await old?.handle.close();
     this.#context?.warn(
       `${old?.path ?? 'An audit file'} was removed or replaced while it was written. The log goes on in a new file.`,
