@@ -73,7 +73,7 @@ describe.each(['files', 'store'] as const)('queries over %s', (kind) => {
     const all = Array.from({ length: 1200 }, (_, index) => index + 1).filter(
       (sequence) => ((sequence - 1) % 100) % 3 === 0,
     );
-    expect(found).toEqual(all.reverse());
+    expect(found).toEqual(all.toReversed());
     const one = await queryAudit(reader, { secret: 'Smtp', principal: 'app/2', limit: 1 });
     expect(one.events[0]?.event).toMatchObject({ resourceName: 'Smtp', userIdentity: { principalId: 'app/2' } });
   });

@@ -1,4 +1,4 @@
-import { SecretsError } from '../foundation/errors.js';
+import { isSecretsError, SecretsError } from '../foundation/errors.js';
 
 /**
  * `AUDIT_UNAVAILABLE`: a required sink did not take the event within the limit, so the operation did not happen (invariant I8). Nothing to undo; try
@@ -80,7 +80,7 @@ export function systemCode(error: unknown): string {
 
 /** What may be said about whatever a sink threw: messages of our own errors and codes of the system's, never foreign text. */
 export function reasonOf(error: unknown): string {
-  if (error instanceof SecretsError) return error.message;
+  if (isSecretsError(error)) return error.message;
   const code = systemCode(error);
   return code === 'unknown' ? 'an error of its own' : code;
 }

@@ -1,8 +1,9 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { isSecretsError } from '../foundation/errors.js';
 import { type ChainHead, emptyChain, type SealedRecord } from './audit-chain.js';
-import { AuditFolderError, AuditLogDamagedError, AuditOptionsError, systemCode } from './audit-errors.js';
+import { AuditFolderError, AuditOptionsError, systemCode } from './audit-errors.js';
 import { auditFileName, auditFileNumber, sealFileHeader } from './audit-file-header.js';
 import { recoverFile } from './audit-file-recovery.js';
 import { auditFilesIn, auditFolder } from './audit-folder-reader.js';
@@ -132,7 +133,7 @@ class AuditFiles implements AuditSink {
         await rm(path);
       }
     } catch (error) {
-      if (error instanceof AuditLogDamagedError) throw error;
+      if (isSecretsError(error, 'AUDIT_LOG_DAMAGED')) throw error;
       throw this.#unusable('cannot be read and written', error);
     }
     this.#head = emptyChain(key);
@@ -158,7 +159,7 @@ class AuditFiles implements AuditSink {
       file.size += bytes.length;
       this.#head = { sequence: last.sequence, mac: last.mac, tree: last.tree };
     } catch (error) {
-      if (error instanceof AuditFolderError) throw error;
+      if (isSecretsError(error)) throw error;
       throw this.#unusable('cannot be written', error);
     }
   }

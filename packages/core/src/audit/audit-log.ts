@@ -1,5 +1,6 @@
 import { type Observable, Subject } from 'rxjs';
 import { type Clock, systemClock } from '../foundation/clock.js';
+import { isSecretsError } from '../foundation/errors.js';
 import { type Ids, randomIds } from '../foundation/ids.js';
 import { cryptoRandomness } from '../foundation/randomness.js';
 import { type ChainHead, ChainKey, emptyChain, sealRecord, type SealedRecord } from './audit-chain.js';
@@ -196,7 +197,7 @@ export class AuditLog {
     try {
       return await lane.open();
     } catch (error) {
-      if (lane.isRequired || error instanceof AuditLogDamagedError) throw error;
+      if (lane.isRequired || isSecretsError(error, 'AUDIT_LOG_DAMAGED')) throw error;
       this.#warn(`${lane.name} cannot be opened and is tried again: ${reasonOf(error)}`);
       return undefined;
     }

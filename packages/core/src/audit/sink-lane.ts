@@ -1,4 +1,5 @@
 import { pause } from '../foundation/clock.js';
+import { isSecretsError } from '../foundation/errors.js';
 import type { ChainHead, SealedRecord } from './audit-chain.js';
 import { AuditLogDamagedError, AuditUnavailableError, reasonOf } from './audit-errors.js';
 import type { AuditSink, AuditSinkContext, AuditSinkState } from './audit-sink.js';
@@ -140,7 +141,7 @@ export class SinkLane {
   #fail(cause: unknown, since: number): void {
     if (this.#closing.signal.aborted) return;
     const isNew = this.failure === undefined;
-    const why = cause instanceof AuditUnavailableError ? NO_ANSWER : `failed: ${reasonOf(cause)}`;
+    const why = isSecretsError(cause, 'AUDIT_UNAVAILABLE') ? NO_ANSWER : `failed: ${reasonOf(cause)}`;
     this.failure = { since: this.failure?.since ?? since, why, cause };
     if (isNew) this.parts.context.warn(`${this.name} does not take audit events: it ${why}`);
   }
