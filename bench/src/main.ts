@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchAccess } from './access.js';
+import { benchAudit } from './audit.js';
 import { benchEnvelope } from './envelope.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
@@ -14,6 +15,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['read', { byDefault: true, run: () => benchRead() }],
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['access', { byDefault: true, run: () => benchAccess() }],
+  ['audit', { byDefault: true, run: () => benchAudit() }],
   ['store', { byDefault: true, run: () => benchStore() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],

@@ -74,3 +74,31 @@ export type { EnvelopeContext } from './encryption/associated-data.js';
 export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
 export type { SecretHandle } from './client/secret-handle.js';
 export type { ScheduleTimers } from './rotation/rotation-scheduler.js';
+export type { AuditKey, ChainHead, ChainKey, SealedRecord } from './audit/audit-chain.js';
+export * from './audit/audit-anomalies.js';
+export {
+  AuditEventError,
+  AuditFolderError,
+  AuditLogDamagedError,
+  AuditOptionsError,
+  AuditUnavailableError,
+  CheckpointError,
+  CheckpointKeyError,
+} from './audit/audit-errors.js';
+export * from './audit/audit-event.js';
+export { auditFiles, type AuditFilesOptions } from './audit/audit-files.js';
+export type { AuditFinding, AuditFindingKind } from './audit/audit-findings.js';
+export { auditFolder } from './audit/audit-folder-reader.js';
+export * from './audit/audit-log.js';
+export type { AuditLogOptions, AuditSinkUse, CheckpointOptions } from './audit/audit-log-options.js';
+export * from './audit/audit-reader.js';
+export * from './audit/audit-sink.js';
+export * from './audit/audit-store.js';
+export * from './audit/audited-work.js';
+export * from './audit/checkpoint.js';
+export * from './audit/checkpoint-key-file.js';
+export * from './audit/checkpoint-place.js';
+export * from './audit/forwarding-sinks.js';
+export * from './audit/query-audit.js';
+export * from './audit/use-counts.js';
+export * from './audit/verify-audit.js';
