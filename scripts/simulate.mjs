@@ -28,7 +28,7 @@ const wholeNumber = (name, least) => {
   const number = Number(options[name]);
   if (Number.isSafeInteger(number) && number >= least) return number;
   console.error(`--${name} takes a whole number from ${least}, not ${JSON.stringify(options[name])}.`);
-  process.exit(2);
+  return process.exit(2);
 };
 
 const world = { assumptions: options.beyond ? 'beyond' : 'within', mutation: options.mutation };

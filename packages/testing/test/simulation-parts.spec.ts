@@ -118,7 +118,7 @@ describe('StoreContents', () => {
     await driver.close();
   });
 
-  function plain<E extends { readonly value: Uint8Array }>(entry: E | undefined): unknown {
+  function plain(entry: { readonly value: Uint8Array } | undefined): unknown {
     return entry && { ...entry, value: [...entry.value] };
   }
 });

@@ -54,7 +54,7 @@ export function modelRotator(
   target: SimulatedTarget,
   world: RotatorWorld,
 ): NamedRotator {
-  return new ModelRotator(options, process, target, world) as NamedRotator;
+  return new ModelRotator(options, process, target, world);
 }
 
 class ModelRotator {

@@ -308,7 +308,7 @@ class World implements RotatorWorld {
     const journal = mirror.journals.get(SECRET_NAME);
     if (journal?.active !== undefined) return `the rotation ${journal.active.rotationId} is at ${journal.active.step}`;
     if (journal !== undefined && journal.obligations.length > 0)
-      return `${journal.obligations.map(({ versionId, step }) => `${versionId} is at ${step}`).join()}`;
+      return journal.obligations.map(({ versionId, step }) => `${versionId} is at ${step}`).join();
     const current = mirror.current(SECRET_NAME);
     if (current === undefined) return 'there is no current version';
     if (this.instances.length < this.scenario.processes) return 'a process is not up again';
