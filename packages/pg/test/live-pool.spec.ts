@@ -48,6 +48,19 @@ describe('LivePool', () => {
     expect(pool.totalCount).toBe(0);
   });
 
+  it('outlives the end of a session that is checked out, whoever listens to it', async () => {
+    const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), target);
+    const client = await pool.connect();
+    const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    const ended = new Promise((resolve) => client.once('end', resolve));
+    await server.query('SELECT pg_terminate_backend($1)', [rows[0]?.pid]);
+    await ended;
+    await expect(client.query('SELECT 1')).rejects.toThrow(/connection/);
+    client.release(true);
+    expect(await whoAmI(pool)).toBe('app_a');
+    await pool.end();
+  });
+
   it('serves one callback function that asks for several connections', async () => {
     const pool = new LivePool(new HandMadeSecret('v1', firstCredentials('app_a')), { ...target, max: 1 });
     let served = 0;

@@ -33,6 +33,8 @@ export interface ChaosReport {
   readonly lostWrites: number;
   /** Queries that had not ended long after the last fault. */
   readonly hung: number;
+  /** Processes that ended although nobody killed them. */
+  readonly endedByThemselves: number;
   /** Changes of the target by two processes at one time, by the target's own log. */
   readonly overlappingChanges: number;
   /** In flight while their process was stopped for longer than its lease. */
@@ -72,7 +74,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await untilDone(() => fleet.manager.pauseRotation(CREDENTIALS));
     await fleet.settled(SETTLE_WITHIN_MS);
     const pending = await Promise.all(
-      fleet.processes.map((one) => one.ask({ ask: 'stop-load', limitMs: STOP_LOAD_WITHIN_MS })),
+      fleet.processes.map((one) =>
+        one.isRunning ? one.ask({ ask: 'stop-load', limitMs: STOP_LOAD_WITHIN_MS }) : [],
+      ),
     );
     tell('settled');
     const hung = pending.flatMap((names, index) =>
@@ -83,6 +87,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     const verdict = judgeQueries(fleet.started, fleet.leaseMs);
     const overlapping = overlappingChanges(target.log());
     const lost = await lostWrites(fleet, verdict.writes);
+    const ended = fleet.started.flatMap(({ fault }) => fault ?? []);
     const moments = proof.promotions.map(({ at }) => at);
     const violations = [
       ...verdict.failed,
@@ -92,6 +97,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       ...lost,
       ...hung,
       ...overlapping,
+      ...ended,
     ];
     return {
       seconds,
@@ -104,6 +110,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       livingOldCredentials: living.length,
       lostWrites: lost.length,
       hung: hung.length,
+      endedByThemselves: ended.length,
       overlappingChanges: overlapping.length,
       excused: verdict.excused,
       rotations: proof.promotions.length,

@@ -40,7 +40,8 @@ export class FleetProcess {
   #nextId = 1;
   #isRunning = true;
   #isReady = false;
-  #endedAt: number | undefined;
+  #isToEnd = false;
+  #fault: string | undefined;
   #stderr = '';
 
   constructor(readonly order: FleetOrder) {
@@ -77,12 +78,9 @@ export class FleetProcess {
     return this.freezes.at(-1)?.endedAt === Number.POSITIVE_INFINITY;
   }
 
-  get endedAt(): number | undefined {
-    return this.#endedAt;
-  }
-
-  get stderr(): string {
-    return this.#stderr;
+  /** How it ended, when nobody meant it to. */
+  get fault(): string | undefined {
+    return this.#fault;
   }
 
   /** What it did so far, by its own log. */
@@ -100,9 +98,10 @@ export class FleetProcess {
 
   ask(question: FleetQuestion): Promise<unknown> {
     const id = this.#nextId++;
+    this.#isToEnd ||= question.ask === 'close' || (question.ask === 'rotate' && question.crashAt !== undefined);
     return new Promise((resolve, reject) => {
       if (!this.#isRunning) {
-        reject(new Error(`${this.name} has ended`));
+        reject(new Error(this.#fault ?? `${this.name} has ended`));
         return;
       }
       this.#waiting.set(id, { resolve, reject });
@@ -129,6 +128,7 @@ export class FleetProcess {
   }
 
   kill(): void {
+    this.#isToEnd = true;
     this.#child.kill('SIGKILL');
   }
 
@@ -162,7 +162,7 @@ export class FleetProcess {
 
   #close(how: NodeJS.Signals | number | null): void {
     this.#isRunning = false;
-    this.#endedAt = moment();
+    if (this.#isReady && !this.#isToEnd) this.#fault = `${this.name} ended by itself (${how}): ${this.#stderr}`;
     for (const waiting of this.#waiting.values()) waiting.reject(new Error(`${this.name} ended (${how}): ${this.#stderr}`));
     this.#waiting.clear();
     for (const listener of this.#listeners) listener();

@@ -7,9 +7,16 @@ export interface Act {
   readonly at: number;
 }
 
+/** A rotation that made a version current; milliseconds since the epoch. */
+export interface Promotion {
+  readonly versionId: string;
+  readonly startedAt: number;
+  readonly at: number;
+}
+
 /** What the audited changes of the store prove about the rotations of one secret. Violations are told in words. */
 export interface JournalProof {
-  readonly promotions: readonly { readonly versionId: string; readonly at: number }[];
+  readonly promotions: readonly Promotion[];
   readonly retirements: readonly { readonly versionId: string; readonly at: number }[];
   readonly outcomes: Readonly<Record<string, number>>;
   /** Leases that passed from an instance that was declared dead to another. */
@@ -58,7 +65,7 @@ function transactionsOf(rows: readonly AuditRow[]): AuditRow[][] {
 class Replay {
   readonly concurrent: string[] = [];
   readonly #early: string[] = [];
-  readonly #promotions: { versionId: string; at: number }[] = [];
+  readonly #promotions: Promotion[] = [];
   readonly #retirements: { versionId: string; at: number }[] = [];
   readonly #outcomes = new Map<string, number>();
   readonly #holders: { readonly at: number; readonly holder: string | undefined }[] = [];
@@ -149,9 +156,9 @@ class Replay {
   #count(next: RotationState, at: number): void {
     const { lastRotation, lastRetired } = next;
     if (lastRotation !== undefined && lastRotation.rotationId !== this.#state.lastRotation?.rotationId) {
-      const { outcome, versionId = '' } = lastRotation;
+      const { outcome, versionId = '', startedAt } = lastRotation;
       this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1);
-      if (outcome === 'promoted') this.#promotions.push({ versionId, at });
+      if (outcome === 'promoted') this.#promotions.push({ versionId, startedAt, at });
     }
     if (lastRetired !== undefined && lastRetired.versionId !== this.#state.lastRetired?.versionId)
       this.#retirements.push({ versionId: lastRetired.versionId, at });

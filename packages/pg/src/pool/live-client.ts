@@ -32,6 +32,9 @@ export function liveClientClass(
       this.#login = login;
       register.add(this, login.versionId, login.versionId !== choice.currentVersionId);
       this.once('end', () => register.closed(this));
+      // Rotation ends sessions that are held for too long, and pg ends the process when nobody listens to a client that is checked out at that
+      // moment. Whoever holds it is told by his next query.
+      this.on('error', () => undefined);
       statements.observe(this);
       // The protocol's ErrorResponse, below every way of asking, and for ever silent while all goes well.
       messagesOf(this)?.on('errorMessage', (message) => {
