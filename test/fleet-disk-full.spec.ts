@@ -51,7 +51,10 @@ if (disk === undefined)
   });
 
   const boot = (): Promise<INestApplicationContext> =>
-    NestFactory.createApplicationContext(RotatingApp.with(place, partsAt(place)), { logger: false, abortOnError: false });
+    NestFactory.createApplicationContext(RotatingApp.with(place, partsAt(place)), {
+      logger: false,
+      abortOnError: false,
+    });
 
   async function fillTheDisk(): Promise<void> {
     const { bavail, bsize } = await statfs(folder);

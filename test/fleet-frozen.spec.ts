@@ -75,7 +75,8 @@ describe('an instance that is stopped with SIGSTOP', () => {
     expect(report).toMatchObject({ refused: true, sessionsLeft: 0 });
     expect(await logIn(servers.target, old)).toBeUndefined();
     expect(await sessionsOf(fleet, old.username)).toBe(0);
-    const isCutOff = (event: RotationEvent): boolean => event.type === 'cut-off' && event.versionId === result.previousVersionId;
+    const isCutOff = (event: RotationEvent): boolean =>
+      event.type === 'cut-off' && event.versionId === result.previousVersionId;
     expect(rotating.events.filter(isCutOff)).toHaveLength(1);
     expect(judgeQueries([rotating, other], fleet.leaseMs).failed).toEqual([]);
     frozen.thaw();

@@ -87,6 +87,7 @@ function coreLayerViolations(): [string, string, string][] {
     'client',
     'manager',
     'rotation',
+    'fleet',
     'versions',
     'encryption',
     'access',

@@ -26,6 +26,7 @@ const HOUR = 3_600_000;
 class HandClock implements Clock {
   time = START;
   now = (): number => this.time;
+  monotonic = (): number => this.time;
   after = systemClock.after.bind(systemClock);
 }
 

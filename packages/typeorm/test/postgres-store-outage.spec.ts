@@ -24,6 +24,8 @@ afterEach(async () => {
 });
 
 async function opened(table: string, { host, port }: { host: string; port: number }): Promise<StoreDriver> {
+  // A server that recovers from the test before may take its time; what comes after it is open is what is tested.
+  await eventually('the server answers', () => postgres.query('SELECT 1').then(Boolean, () => false));
   const { database, admin } = postgres;
   const source = new DataSource({ type: 'postgres', host, port, database, ...admin, applicationName: APPLICATION });
   const store = sqlStore(source, { table, answerWithinMs: 500, connections: CONNECTIONS });

@@ -74,7 +74,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await untilDone(() => fleet.manager.pauseRotation(CREDENTIALS));
     await fleet.settled(SETTLE_WITHIN_MS);
     const pending = await Promise.all(
-      fleet.processes.map((one) =>
+      fleet.processes.map(async (one) =>
         one.isRunning ? one.ask({ ask: 'stop-load', limitMs: STOP_LOAD_WITHIN_MS }) : [],
       ),
     );
@@ -118,9 +118,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       credentialsTried: watch.tried,
       outcomes: proof.outcomes,
       takeovers: proof.takeovers,
-      longestWithoutRotationMs: Math.round(
-        Math.max(0, ...moments.map((at, index) => at - (moments[index - 1] ?? at))),
-      ),
+      longestWithoutRotationMs: Math.round(Math.max(0, ...moments.map((at, index) => at - (moments[index - 1] ?? at)))),
       faults: Object.fromEntries(faults.counts),
       violations: violations.slice(0, TOLD_VIOLATIONS),
     };

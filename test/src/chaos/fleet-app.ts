@@ -27,7 +27,9 @@ export function fleetStore({ store, answerWithinMs, name }: FleetOrder): StoreDr
 
 /** Makes the table of the load, and gives it to the application. */
 async function prepare(client: { query(sql: string): Promise<unknown> }, ownerRole: string): Promise<void> {
-  await client.query(`CREATE TABLE IF NOT EXISTS payments (id bigserial PRIMARY KEY, process text NOT NULL, amount int)`);
+  await client.query(
+    `CREATE TABLE IF NOT EXISTS payments (id bigserial PRIMARY KEY, process text NOT NULL, amount int)`,
+  );
   await client.query(`GRANT SELECT, INSERT, UPDATE ON payments TO ${ownerRole}`);
   await client.query(`GRANT USAGE ON SEQUENCE payments_id_seq TO ${ownerRole}`);
 }
@@ -65,7 +67,9 @@ function crashingStore(store: StoreDriver, points: CrashPoints): StoreDriver {
     revision: () => store.revision(),
     watch: (onHint, prefixes) => store.watch(onHint, prefixes),
     commit: (commit) => {
-      const isJoint = ['rotation/', 'secret/'].every((prefix) => commit.writes.some(({ key }) => key.startsWith(prefix)));
+      const isJoint = ['rotation/', 'secret/'].every((prefix) =>
+        commit.writes.some(({ key }) => key.startsWith(prefix)),
+      );
       return isJoint ? points.around('joint commit', () => store.commit(commit)) : store.commit(commit);
     },
   };

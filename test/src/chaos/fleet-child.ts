@@ -57,12 +57,7 @@ class FleetChild {
     return this.#adminWorks ? admin : { ...admin, password: 'not the password' };
   }
 
-  async #answer(
-    request: FleetRequest,
-    app: INestApplicationContext,
-    pool: LivePool,
-    load: LoadWorkers,
-  ): Promise<void> {
+  async #answer(request: FleetRequest, app: INestApplicationContext, pool: LivePool, load: LoadWorkers): Promise<void> {
     const { id } = request;
     try {
       tell({ type: 'answer', id, answer: await this.#carryOut(request, app, pool, load) });
@@ -93,6 +88,8 @@ class FleetChild {
       case 'close':
         await pool.end();
         await app.close();
+        return undefined;
+      default:
         return undefined;
     }
   }

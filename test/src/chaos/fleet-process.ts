@@ -46,7 +46,9 @@ export class FleetProcess {
 
   constructor(readonly order: FleetOrder) {
     const script = path.resolve('test/dist/chaos/fleet-child.js');
-    this.#child = spawn(process.execPath, [script, JSON.stringify(order)], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    this.#child = spawn(process.execPath, [script, JSON.stringify(order)], {
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
     this.#child.stderr?.on('data', (text: Buffer) => (this.#stderr += text.toString('utf8')));
     this.ended = new Promise((resolve) => this.#child.once('close', (code, signal) => resolve(signal ?? code)));
     this.ready = new Promise((resolve, reject) => {
@@ -89,7 +91,11 @@ export class FleetProcess {
   }
 
   rotate(options: RotateSecretOptions = {}, crashAt?: string): Promise<RotationResult> {
-    return this.ask({ ask: 'rotate', options, ...(crashAt === undefined ? {} : { crashAt }) }) as Promise<RotationResult>;
+    return this.ask({
+      ask: 'rotate',
+      options,
+      ...(crashAt === undefined ? {} : { crashAt }),
+    }) as Promise<RotationResult>;
   }
 
   health(): Promise<SecretsHealthResult[string]> {
@@ -163,7 +169,8 @@ export class FleetProcess {
   #close(how: NodeJS.Signals | number | null): void {
     this.#isRunning = false;
     if (this.#isReady && !this.#isToEnd) this.#fault = `${this.name} ended by itself (${how}): ${this.#stderr}`;
-    for (const waiting of this.#waiting.values()) waiting.reject(new Error(`${this.name} ended (${how}): ${this.#stderr}`));
+    for (const waiting of this.#waiting.values())
+      waiting.reject(new Error(`${this.name} ended (${how}): ${this.#stderr}`));
     this.#waiting.clear();
     for (const listener of this.#listeners) listener();
   }

@@ -109,7 +109,14 @@ export class Fleet {
     const link = this.storeLinks[index];
     if (link === undefined) throw new Error(`the fleet has no place ${index}`);
     const { store, target } = this.servers;
-    const { answerWithinMs = 700, roles = 3, every, probation, maxFailures = 1_000_000, load = MODERATE } = this.options;
+    const {
+      answerWithinMs = 700,
+      roles = 3,
+      every,
+      probation,
+      maxFailures = 1_000_000,
+      load = MODERATE,
+    } = this.options;
     const name = `p${index + 1}-${this.started.length + 1}`;
     const order: FleetOrder = {
       name,
@@ -169,7 +176,8 @@ export class Fleet {
     for (;;) {
       const rotation = await this.#rotation();
       if (rotation !== undefined && rotation.step === undefined && rotation.unretired.length === 0) return;
-      if (performance.now() > deadline) throw new Error(`the rotation has not settled within ${limitMs} ms: ${JSON.stringify(rotation)}`);
+      if (performance.now() > deadline)
+        throw new Error(`the rotation has not settled within ${limitMs} ms: ${JSON.stringify(rotation)}`);
       await delay(50);
     }
   }

@@ -129,7 +129,8 @@ class Replay {
     const { lease: has } = next;
     if ((next.fence ?? 0) < fence) this.concurrent.push(`the token fell from ${fence} to ${next.fence} at ${at}`);
     if (has === undefined) return;
-    if (has.token !== next.fence) this.concurrent.push(`the lease has token ${has.token}, the fence ${next.fence} at ${at}`);
+    if (has.token !== next.fence)
+      this.concurrent.push(`the lease has token ${has.token}, the fence ${next.fence} at ${at}`);
     if (had?.token === has.token) {
       if (had.holder !== has.holder) this.concurrent.push(`token ${has.token} passed to ${has.holder} at ${at}`);
       return;
