@@ -33,6 +33,7 @@ export async function main(): Promise<number[]> {
         keys: ephemeralKeys(),
         rotators: [counting],
         refreshIntervalMs: 0, // hints are enough here, and a look each minute would be many in half a year
+        instance: { leaseMs: 86_400_000 }, // nor would heartbeats every few seconds
         clock,
       }),
       SecretsModule.forFeature([counter]),

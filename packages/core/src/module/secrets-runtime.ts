@@ -41,6 +41,7 @@ export type ResolvedDefinition = Pick<WantedSecret, 'initial' | 'rotation'>;
 
 /** Everything behind one `SecretsModule.forRoot`, put together from its options. */
 export class SecretsRuntime {
+  #hasStarted = false;
   readonly #ensured = new Map<string, Promise<void>>();
   readonly #announced = new Map<string, { resolve: (done: Promise<void>) => void; done: Promise<void> }>();
 
@@ -108,8 +109,19 @@ export class SecretsRuntime {
     return this.handles.open(name);
   }
 
+  /**
+   * Stops everything when the application cannot start: nobody will call its shutdown hooks, and an instance that goes on with its heartbeats would
+   * keep others from what it has under way.
+   */
+  async giveUpStart(): Promise<void> {
+    if (this.#hasStarted) return;
+    await this.stopRotating();
+    await this.close();
+  }
+
   /** Goes on with what an earlier process left, and starts the schedule. */
   async startRotating(): Promise<void> {
+    this.#hasStarted = true;
     if (this.own === undefined || this.options.rotate === false) return;
     await this.own.engine.resume();
     await this.own.scheduler.start();

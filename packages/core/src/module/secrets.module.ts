@@ -70,7 +70,7 @@ function secretProvider(secret: string | SecretDefinition): Provider<SecretHandl
     return {
       provide: getSecretToken(secret),
       inject: [SECRETS_RUNTIME],
-      useFactory: (runtime: SecretsRuntime) => runtime.open(secret),
+      useFactory: (runtime: SecretsRuntime) => startingWith(runtime, () => runtime.open(secret)),
     };
   }
   const { initial, rotation } = secret;
@@ -82,17 +82,28 @@ function secretProvider(secret: string | SecretDefinition): Provider<SecretHandl
     const forInitial = injected.slice(0, injectedForInitial.length);
     const forRotation = injected.slice(injectedForInitial.length);
     const make = typeof initial === 'object' ? () => initial.useFactory(...forInitial) : initial;
-    await runtime.ensure(secret, {
-      initial: typeof make === 'function' ? async () => make() : make,
-      rotation: isFactory(rotation) ? await rotation.useFactory(...forRotation) : rotation,
+    return startingWith(runtime, async () => {
+      await runtime.ensure(secret, {
+        initial: typeof make === 'function' ? async () => make() : make,
+        rotation: isFactory(rotation) ? await rotation.useFactory(...forRotation) : rotation,
+      });
+      return runtime.open(secret.name);
     });
-    return runtime.open(secret.name);
   };
   return {
     provide: getSecretToken(secret),
     inject: [SECRETS_RUNTIME, ...([...injectedForInitial, ...injectedForRotation] as InjectionToken[])],
     useFactory: markDefinition(useFactory, secret),
   };
+}
+
+async function startingWith(runtime: SecretsRuntime, open: () => Promise<SecretHandle>): Promise<SecretHandle> {
+  try {
+    return await open();
+  } catch (error) {
+    await runtime.giveUpStart();
+    throw error;
+  }
 }
 
 function isFactory(rotation: SecretDefinition['rotation']): rotation is InjectedFactory<RotationPolicy> {
