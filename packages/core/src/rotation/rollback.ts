@@ -142,8 +142,9 @@ export class Rollback {
       await rotator.verify(this.#pendingContext(tenure, obligation, current, previous));
     } catch (error) {
       this.#throwWhenInterrupted(tenure, error);
-      // When the version before is found wanting in the same way, it is the target that is in trouble and not the credential.
-      if (await this.#fails(tenure, rotator, this.#pendingContext(tenure, obligation, previous, previous)))
+      // When the version before is found wanting too, it is the target that is in trouble and not the credential. It is looked at by itself:
+      // there is nothing to compare it with, and rotators refuse to be given one identity twice.
+      if (await this.#fails(tenure, rotator, this.#pendingContext(tenure, obligation, previous, undefined)))
         return undefined;
       return messageOf(redactError(error, [current.value, previous.value]));
     }
@@ -193,7 +194,7 @@ export class Rollback {
     tenure: Tenure,
     { rotationId, notes }: Pick<ActiveRotation, 'rotationId' | 'notes'>,
     pending: SecretVersion,
-    current: SecretVersion,
+    current: SecretVersion | undefined,
   ): PendingContext {
     return {
       secretName: tenure.secretName,
