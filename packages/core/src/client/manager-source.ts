@@ -1,7 +1,7 @@
 import type { Acknowledgements } from '../fleet/acknowledgements.js';
 import type { FailureReports } from '../fleet/failure-reports.js';
 import type { Instance } from '../fleet/instance.js';
-import type { Clock } from '../foundation/clock.js';
+import type { Cancel, Clock } from '../foundation/clock.js';
 import type { SecretReader, SecretSnapshot } from '../manager/secret-reader.js';
 import type { Leases } from '../rotation/leases.js';
 import type { VersionStore } from '../versions/version-store.js';
@@ -42,14 +42,21 @@ export function managerSource(parts: ManagerSourceParts): SecretSource {
     },
     candidates: async (secretName) => {
       const name = leases.nameOf(secretName);
-      const old = await reader.replaced(name);
-      const giveBack = old.length === 0 ? undefined : await acknowledgements.borrow(name, old);
+      const borrowed = new Map<string, Cancel>();
       try {
-        // What is still a candidate after it was borrowed cannot be retired unnoticed any more.
-        return (await reader.candidates(name)).map((snapshot) => named(snapshot, secretName));
+        for (;;) {
+          const { snapshots, replaced } = await reader.candidates(name);
+          const fresh = replaced.filter((id) => !borrowed.has(id));
+          // What is still a candidate after it was borrowed cannot be retired unnoticed any more.
+          if (fresh.length === 0) return snapshots.map((snapshot) => named(snapshot, secretName));
+          const giveBack = await acknowledgements.borrow(name, fresh);
+          for (const id of fresh) borrowed.set(id, giveBack);
+        }
       } finally {
         // In a later turn, when whoever asked holds what he took.
-        if (giveBack !== undefined) clock.after(0, giveBack);
+        clock.after(0, () => {
+          for (const giveBack of borrowed.values()) giveBack();
+        });
       }
     },
     watch: (onHint) => {

@@ -15,6 +15,12 @@ export interface SecretSnapshot {
   readonly expiresAt: number | undefined;
 }
 
+export interface SecretCandidates {
+  readonly snapshots: readonly SecretSnapshot[];
+  /** The ids of those that were replaced and are to be retired. */
+  readonly replaced: readonly string[];
+}
+
 /** Reads for live handles: what is current, and what else may open the target at this moment. */
 export class SecretReader {
   constructor(private readonly versions: VersionStore) {}
@@ -31,18 +37,14 @@ export class SecretReader {
    * Current, pending and previous, without those whose retirement has begun: a connection opened with one of these would be ended.
    * @throws SecretNotFoundError
    */
-  async candidates(name: string): Promise<readonly SecretSnapshot[]> {
+  async candidates(name: string): Promise<SecretCandidates> {
     const record = await this.versions.get(name);
     const versions = ['current', 'pending', 'previous'].flatMap((stage) => versionAt(record, stage) ?? []);
     const usable = versions.filter(({ state }) => state === 'live' || state === 'draining');
-    return Promise.all(usable.map((version) => this.#snapshot(record, version)));
-  }
-
-  /** The ids of the versions that were replaced, may still be used, and are to be retired. */
-  async replaced(name: string): Promise<string[]> {
-    const record = await this.versions.get(name);
-    const previous = versionAt(record, 'previous');
-    return previous?.state === 'draining' ? [previous.id] : [];
+    return {
+      snapshots: await Promise.all(usable.map((version) => this.#snapshot(record, version))),
+      replaced: usable.filter(({ state }) => state === 'draining').map(({ id }) => id),
+    };
   }
 
   async #snapshot(record: SecretRecord, version: VersionRecord): Promise<SecretSnapshot> {

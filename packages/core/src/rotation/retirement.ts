@@ -56,7 +56,8 @@ export class Retirement {
     for (let attempt = 1; !signal.aborted; attempt += 1) {
       let rotationId = '';
       try {
-        const obligation = await this.#obligation(secretName, versionId);
+        const { obligations } = await tenure.read();
+        const obligation = obligations.find((one) => one.versionId === versionId);
         if (obligation === undefined) return;
         rotationId = obligation.rotationId;
         if (await this.#isToBeRetired(tenure, obligation)) {
@@ -77,11 +78,6 @@ export class Retirement {
         await pause(clock, delay, signal);
       }
     }
-  }
-
-  async #obligation(secretName: string, versionId: string): Promise<RetireObligation | undefined> {
-    const state = await this.context.journal.read(secretName);
-    return state.obligations.find((obligation) => obligation.versionId === versionId);
   }
 
   /** Waits until the version may go, and enters `retire`. False when it was made current again meanwhile. */

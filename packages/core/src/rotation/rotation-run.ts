@@ -260,7 +260,7 @@ export class RotationRun {
   }
 
   async #active(): Promise<ActiveRotation> {
-    const { active } = await this.context.journal.read(this.secretName);
+    const { active } = await this.tenure.read();
     if (active?.rotationId === this.rotationId) return active;
     throw new CorruptRecordError(`The rotation journal of ${this.secretName}`, 'it lost its rotation');
   }

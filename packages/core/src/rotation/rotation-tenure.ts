@@ -42,6 +42,17 @@ export class Tenure {
     if (this.#over.signal.aborted) throw new RotationInterruptedError(this.secretName);
   }
 
+  /**
+   * The state of the journal.
+   * @throws RotationInterruptedError when it says that the lease is another's by now
+   */
+  async read(): Promise<RotationState> {
+    const state = await this.journal.read(this.secretName);
+    if (state.lease?.token === this.token) return state;
+    this.end();
+    throw new RotationInterruptedError(this.secretName);
+  }
+
   /** See `RotationJournal.change`. */
   async change(edit: (state: RotationState) => RotationState | undefined): Promise<RotationState> {
     return this.#kept(this.journal.change(this.secretName, this.token, edit), (state) => state);
@@ -97,7 +108,8 @@ export class Tenure {
       }
       return result;
     } catch (error) {
-      if (isSecretsError(error, 'ROTATION_INTERRUPTED')) this.end();
+      // Without an answer nobody knows what the journal says by now, the lease included: whoever goes on takes a new one.
+      if (isSecretsError(error, 'ROTATION_INTERRUPTED') || isSecretsError(error, 'STORE_UNAVAILABLE')) this.end();
       throw error;
     }
   }
