@@ -5,8 +5,8 @@ import type { ProcessTable } from './process-identity.js';
 
 /** How many leases an instance must be silent before others take it for dead: covers what clocks differ in pace, and a statement on its way to the target. */
 const PATIENCE = 2;
-/** Looks further apart than this part of a lease prove nothing: between them the store may have been out of everybody's reach. */
-const LONGEST_GAP = 0.5;
+/** Looks that lie further apart than so many leases prove nothing: between them the store may have been out of everybody's reach. */
+const LONGEST_GAP = 1;
 
 interface Observation {
   readonly revision: number;
@@ -41,6 +41,7 @@ export class InstanceWatch {
    */
   async isGone(instanceId: string): Promise<boolean> {
     const key = INSTANCE_PREFIX + instanceId;
+    const askedAt = this.clock.monotonic();
     const entry = await this.#look(key, instanceId);
     if (entry === undefined) return true;
     const record = parseInstanceRecord(entry.value);
@@ -48,7 +49,7 @@ export class InstanceWatch {
     const leaseMs = record?.leaseMs ?? this.leaseMs;
     const known = this.#observed.get(instanceId);
     const isWatched =
-      known !== undefined && known.revision === entry.revision && now - known.lookedAt <= leaseMs * LONGEST_GAP;
+      known !== undefined && known.revision === entry.revision && askedAt - known.lookedAt <= leaseMs * LONGEST_GAP;
     const observation = isWatched ? known : { revision: entry.revision, since: now, lookedAt: now };
     observation.lookedAt = now;
     this.#observed.set(instanceId, observation);
