@@ -21,6 +21,7 @@ export class CheckpointWalk {
   readonly #notes: AsyncIterator<string>;
   #next: Checkpoint | undefined;
   #line = 0;
+  #total = 0;
   #isOver = false;
   #hasMismatch = false;
 
@@ -40,12 +41,22 @@ export class CheckpointWalk {
     return this.#next?.size;
   }
 
+  /**
+   * Counts the notes there are and goes to the first. To be called before the log is read: a checkpoint made meanwhile would speak of records that were
+   * not there yet when the log was read.
+   */
+  async begin(): Promise<void> {
+    const notes = this.place.notes()[Symbol.asyncIterator]();
+    while ((await notes.next()).done !== true) this.#total += 1;
+    await this.advance();
+  }
+
   /** Reads on to the next checkpoint that can be trusted. */
   async advance(): Promise<void> {
     this.#next = undefined;
     while (!this.#isOver && this.#next === undefined) {
       const { value, done } = await this.#notes.next();
-      if (done === true) this.#isOver = true;
+      if (done === true || this.#line === this.#total) this.#isOver = true;
       else {
         this.#line += 1;
         this.#next = this.#open(value);

@@ -83,7 +83,8 @@ export class PendingEvents {
   #watchDeadlines(): void {
     if (this.#timer !== undefined) return;
     // Deadlines come in the order of the events, since all have the same limit.
-    const next = this.#sealed.find(({ caller }) => caller !== undefined) ?? this.#waiting[0];
+    const isAwaited = ({ caller }: PendingEvent): boolean => caller !== undefined;
+    const next = this.#sealed.find(isAwaited) ?? this.#waiting.find(isAwaited);
     if (next === undefined) return;
     this.#timer = this.clock.after(next.deadline - this.clock.now(), () => {
       this.#timer = undefined;

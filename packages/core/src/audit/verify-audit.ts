@@ -68,7 +68,7 @@ export async function verifyAudit(options: VerifyAuditOptions): Promise<AuditVer
   const places = (checkpoints?.places ?? []).map(
     (place) => new CheckpointWalk(place, { origin, verifiers, findings, isArchived }),
   );
-  for (const place of places) await place.advance();
+  for (const place of places) await place.begin();
   let reached: { sequence: number; root: () => Buffer; isSound: boolean } | undefined;
   const walk = new ChainWalk({
     keys: keys?.map((key) => new ChainKey(key, origin)),
