@@ -80,8 +80,12 @@ export class RotationEngine {
   rotate(secretName: string, request: RotationRequest): Promise<RotationResult | undefined> {
     const running = this.#running.get(secretName);
     if (running !== undefined && isReplacing(running.reason) && isReplacing(request.reason)) {
-      if (request.deadline === undefined) return running.rotation;
-      return this.#start.hurry(secretName, request.deadline).then(() => running.rotation);
+      const hurried =
+        request.deadline === undefined ? Promise.resolve() : this.#start.hurry(secretName, request.deadline);
+      const joined = hurried.then(() => running.rotation);
+      // What was joined may turn out to have nothing to do here, which is no answer to somebody who asks for a rotation.
+      const isAsked = request.reason !== 'schedule' && request.goesOnWith === undefined;
+      return joined.then((result) => result ?? (isAsked ? this.rotate(secretName, request) : undefined));
     }
     const forget = (): void => {
       if (this.#running.get(secretName) === entry) this.#running.delete(secretName);
@@ -161,7 +165,8 @@ export class RotationEngine {
     if (!(tenure instanceof Tenure)) return;
     const state = await this.status(secretName);
     this.#retirement.start(tenure, state);
-    if (state.active !== undefined) await this.rotate(secretName, { reason: state.active.reason });
+    const { active } = state;
+    if (active !== undefined) await this.rotate(secretName, { reason: active.reason, goesOnWith: active.rotationId });
     else if (state.obligations.length === 0) await tenure.release();
   }
 
@@ -171,7 +176,7 @@ export class RotationEngine {
     if (this.#running.has(secretName)) return false;
     const begun = await this.#rollback.beginIfFounded(tenure, obligation);
     if (begun === undefined) return false;
-    this.rotate(secretName, { reason: 'rollback' }).catch(() => undefined);
+    this.rotate(secretName, { reason: 'rollback', goesOnWith: begun.active?.rotationId ?? '' }).catch(() => undefined);
     return true;
   }
 

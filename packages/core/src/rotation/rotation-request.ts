@@ -7,4 +7,6 @@ export interface RotationRequest {
   readonly deadline?: number;
   /** Of a schedule: the rotation after which this one is due, undefined for the first. Another one since then means that it is not due any more. */
   readonly after?: string | undefined;
+  /** The id of a rotation that the journal had open: it is gone on with, and when it has ended meanwhile nothing else is begun. */
+  readonly goesOnWith?: string;
 }

@@ -40,7 +40,13 @@ export class RotationStart {
     const entered = await this.#enter(secretName, request);
     if (!(entered instanceof Tenure)) return entered?.result;
     try {
-      const { active } = await this.context.journal.read(secretName);
+      const state = await this.context.journal.read(secretName);
+      const { active } = state;
+      if (request.goesOnWith !== undefined && request.goesOnWith !== active?.rotationId) {
+        this.retirement.start(entered, state);
+        await entered.release();
+        return undefined;
+      }
       // What was left unfinished comes first. When that is a rotation as well, it is the one that was asked for.
       const isLeft = active !== undefined && !isReplacing(active.reason) && active.reason !== request.reason;
       if (isLeft) await this.#rotateUnder(entered, { reason: active.reason }, policy?.rotator, () => undefined);
