@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
-import { readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -66,6 +67,8 @@ export async function freeze(pid: number): Promise<() => void> {
     }
   };
   signal('SIGSTOP');
+  // The threads of a process stop one after the other.
+  await eventually('every thread has stopped', async () => (await Promise.all(all.map(hasStopped))).every(Boolean));
   return () => signal('SIGCONT');
 }
 
@@ -169,5 +172,21 @@ export class FaultyNetwork {
     socket.on('error', () => undefined);
     socket.once('end', () => this.#isLosing || socket.destroy());
     socket.once('close', () => this.#sockets.delete(socket));
+  }
+}
+
+async function hasStopped(pid: number): Promise<boolean> {
+  try {
+    const threads = await readdir(`/proc/${pid}/task`);
+    const states = await Promise.all(
+      threads.map(async (thread) => {
+        const stat = await readFile(`/proc/${pid}/task/${thread}/stat`, 'latin1');
+        return stat.slice(stat.lastIndexOf(')') + 2)[0];
+      }),
+    );
+    return states.every((state) => state !== undefined && 'TZX'.includes(state));
+  } catch {
+    // It, or one of its threads, has ended meanwhile: looked at again when that was one of several.
+    return !existsSync(`/proc/${pid}`);
   }
 }

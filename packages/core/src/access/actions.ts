@@ -54,6 +54,8 @@ export const OPERATIONS = {
   updateVersionStage: row('UpdateSecretVersionStage', 'write', 'secret', `${M}.updateVersionStage`, VERSION),
   updateSecret: row('UpdateSecret', 'write', 'secret', `${M}.updateSecret`, TAGGING),
   updateRotationPolicy: row('UpdateSecretRotationPolicy', 'write', 'secret', `${M}.updateRotationPolicy`),
+  pauseRotation: row('PauseRotation', 'write', 'secret', `${M}.pauseRotation`),
+  resumeRotation: row('ResumeRotation', 'write', 'secret', `${M}.resumeRotation`),
   rotateSecret: row('RotateSecret', 'write', 'secret', `${M}.rotateSecret`),
   emergencyRotateSecret: row('EmergencyRotateSecret', 'write', 'secret', `${M}.rotateSecret, emergency`),
   rehearseRotation: row('RehearseRotation', 'write', 'secret', `${M}.rotateSecret, dry run`),
