@@ -260,3 +260,32 @@ describe('Secret', () => {
     expect(shown.join()).not.toContain(canary);
   });
 });
+
+describe('the candidates of a handle', () => {
+  it('I5 are asked for again when the handle has moved on meanwhile: what was current then may be on its way out', async () => {
+    const source = new ScriptedSource();
+    source.deliver(1);
+    const { handles } = open(source);
+    const secret = await handles.open('S');
+    const old = await source.next();
+    let answers = 0;
+    source.candidates = async () => {
+      answers += 1;
+      if (answers > 1) return [await source.next()];
+      source.deliver(2);
+      await secret.refresh();
+      return [old];
+    };
+    expect((await secretLink(secret).candidates()).map(({ versionId }) => versionId)).toEqual(['v2']);
+    expect(answers).toBe(2);
+  });
+
+  it('are the current version alone when the source stays behind what it has said before', async () => {
+    const source = new ScriptedSource();
+    source.deliver(2);
+    const { handles } = open(source);
+    const secret = await handles.open('S');
+    source.deliver(1);
+    expect((await secretLink(secret).candidates()).map(({ versionId }) => versionId)).toEqual(['v2']);
+  });
+});

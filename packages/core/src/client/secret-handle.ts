@@ -15,6 +15,8 @@ export interface SecretHandleParts {
   readonly clock: Clock;
 }
 
+const LOOKS_AT_CANDIDATES = 5;
+
 class ConcealedChange<T> extends ConcealedVersion<T> implements SecretChange<T> {
   constructor(
     name: string,
@@ -108,13 +110,16 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   }
 
   async candidates(): Promise<readonly SecretVersion<T>[]> {
-    const snapshots = await this.#ask((source) => source.candidates(this.name));
-    return Promise.all(
-      snapshots.map(async (snapshot) => {
-        const { versionId, value } = await toHeld<T>(this.parts, snapshot);
-        return new ConcealedVersion(this.name, versionId, value);
-      }),
-    );
+    for (let looks = 0; looks < LOOKS_AT_CANDIDATES; looks += 1) {
+      const snapshots = await this.#ask((source) => source.candidates(this.name));
+      const held = await Promise.all(snapshots.map((snapshot) => toHeld<T>(this.parts, snapshot)));
+      // What was current when it was read is not protected by this handle any more once it has moved on: the answer is of the past.
+      if (held.some(({ promotion }) => promotion < this.#held.promotion)) continue;
+      return held.map(({ versionId, value }) => new ConcealedVersion(this.name, versionId, value));
+    }
+    // A source that stays behind what it has said before knows of no candidates that could be believed.
+    const { versionId, value } = this.#held;
+    return [new ConcealedVersion(this.name, versionId, value)];
   }
 
   attach(consumer: SecretConsumer): SecretAttachment {
