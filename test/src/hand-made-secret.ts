@@ -18,6 +18,8 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
   others: SecretVersion<DatabaseCredentials>[] = [];
   /** How often the candidates were asked for. */
   asked = 0;
+  /** Called, and waited for, each time the candidates are asked for. */
+  onAsked: () => unknown = () => undefined;
   /** When set, the source cannot answer. */
   outage: Error | undefined;
   readonly consumers = new Set<SecretConsumer>();
@@ -41,6 +43,7 @@ export class HandMadeSecret implements Secret<DatabaseCredentials> {
     this[SECRET_LINK] = {
       candidates: async () => {
         this.asked += 1;
+        await this.onAsked();
         if (this.outage !== undefined) throw this.outage;
         return [{ name: this.name, versionId: this.versionId, value: this.value }, ...this.others];
       },

@@ -31,8 +31,8 @@ export class HandRotation {
     private readonly rotator: SecretRotator<DatabaseCredentials>,
     readonly current: Version | undefined,
     private readonly busy: readonly string[] = [],
-    /** Replaces `record`, to crash between an effect and its note. */
-    private readonly onRecord: (notes: RotationNotes) => void = () => undefined,
+    /** Comes before each `record`, to crash between an effect and its note. */
+    private readonly onRecord: (notes: RotationNotes) => unknown = () => undefined,
   ) {}
 
   async create(): Promise<Version> {
@@ -101,7 +101,7 @@ export class HandRotation {
       ...this.base(),
       pending: this.pending,
       record: async (notes) => {
-        this.onRecord(notes);
+        await this.onRecord(notes);
         this.notes = { ...this.notes, ...notes };
       },
     };

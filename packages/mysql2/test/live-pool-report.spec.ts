@@ -154,6 +154,7 @@ describeWithMariadb('what a LiveMysqlPool tells of refusals', () => {
     expect(await refusedWith('wrong', ['wrong as well'])).toEqual([
       ['v1', 'authentication', '1045'],
       ['other 0', 'authentication', '1045'],
+      ['v1', 'authentication', '1045'],
     ]);
     expect(await refusedWith('')).toEqual([['v1', 'authentication', '1045']]);
     await setPassword(server, 'told_c', 'right');

@@ -125,6 +125,7 @@ describe('what a LivePool tells of refusals', () => {
     expect(await refusedAs(wrong)).toEqual([
       ['v7', 'authentication', '28P01'],
       ['v6', 'authentication', '28P01'],
+      ['v7', 'authentication', '28P01'],
     ]);
     expect(await refusedAs(new HandMadeSecret('v8', firstCredentials('told_c')), 'closed')).toEqual([
       ['v8', 'permission', '42501'],

@@ -90,6 +90,28 @@ describe.each([
     await old.end();
   });
 
+  it('ends sessions of the old password that began after the note of a process that died, and before its change', async () => {
+    const one = await existing();
+    let late: Awaited<ReturnType<typeof connectAs>> | undefined;
+    const crash = new HandRotation(rotatorFor(options()), one, [], async (notes) => {
+      if ('alteredAt' in notes) throw new Error('killed');
+      crash.notes = notes;
+      late = await connectAs(server, one.value);
+    });
+    await crash.create();
+    await expect(crash.apply()).rejects.toThrow('killed');
+    const resumed = new HandRotation(rotatorFor(options()), one);
+    resumed.pending = crash.pending;
+    resumed.notes = crash.notes;
+    await resumed.apply();
+    await resumed.verify();
+    const fresh = await connectAs(server, pendingOf(resumed));
+    expect(await resumed.retire()).toEqual({ refused: true, sessionsEnded: 1, sessionsLeft: 0 });
+    expect((await fresh.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }]);
+    await expect(late?.query('SELECT 1')).rejects.toThrow();
+    await Promise.all([late, fresh].map((client) => client?.end()));
+  });
+
   it.each([
     ['before the password changed', 'alteredAfter', '28P01'],
     ['after the password changed', 'alteredAt', 'yes'],

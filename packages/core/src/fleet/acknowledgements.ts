@@ -45,7 +45,7 @@ export class Acknowledgements {
     private readonly clock: Clock,
     private readonly randomness: Randomness,
   ) {
-    this.#unlisten = instance.listen({ rejoined: () => this.#writeAll() });
+    this.#unlisten = instance.listen({ rejoining: () => this.#everyWord() });
   }
 
   /**
@@ -89,8 +89,7 @@ export class Acknowledgements {
       if (latest !== undefined) this.acknowledge(latest);
     };
     try {
-      const touch = { key: borrowKey(secretName), value: Buffer.from(this.instance.id) };
-      await this.store.commit({ conditions: [], writes: [this.#write(secretName), touch] });
+      await this.store.commit({ conditions: [], writes: [this.#write(secretName), this.#touch(secretName)] });
     } catch (error) {
       giveBack();
       throw error;
@@ -111,10 +110,9 @@ export class Acknowledgements {
       await this.store.commit({ conditions: [], writes: writes.slice(from, from + 100) }).catch(() => undefined);
   }
 
-  async #writeAll(): Promise<void> {
-    const writes = [...this.#latest.keys()].map((name) => this.#write(name));
-    for (let from = 0; from < writes.length; from += 100)
-      await this.store.commit({ conditions: [], writes: writes.slice(from, from + 100) });
+  /** Whoever has looked at the words without these must look again. */
+  #everyWord(): StoreWrite[] {
+    return [...this.#latest.keys()].flatMap((name) => [this.#write(name), this.#touch(name)]);
   }
 
   async #writeUntilDone(secretName: string): Promise<void> {
@@ -132,6 +130,10 @@ export class Acknowledgements {
         await pause(this.clock, 1 + this.randomness.below(longest), signal);
       }
     }
+  }
+
+  #touch(secretName: string): StoreWrite {
+    return { key: borrowKey(secretName), value: Buffer.from(this.instance.id) };
   }
 
   #write(secretName: string): StoreWrite {

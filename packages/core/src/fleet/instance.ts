@@ -1,6 +1,6 @@
 import { type Cancel, type Clock, pause } from '../foundation/clock.js';
 import type { Randomness } from '../foundation/randomness.js';
-import type { StoreDriver } from '../store/store-driver.js';
+import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
 import { INSTANCE_PREFIX, type InstanceRecord } from './instance-record.js';
 import type { ProcessTable } from './process-identity.js';
 
@@ -19,14 +19,16 @@ export interface InstanceParts {
 export interface InstanceListener {
   /** The lease ran out: others may act in this process's place from now on. */
   lapsed?(): void;
-  /** Others had declared this process dead; what it told them before is gone and must be told anew. */
-  rejoined?(): Promise<void>;
+  /** Others had declared this process dead, and what it told them before is gone: what must be told anew in the commit that brings it back. */
+  rejoining?(): readonly StoreWrite[];
   /** The lease holds again after it had run out. */
   back?(): void;
 }
 
 const BEATS_PER_LEASE = 3;
 const ATTEMPTS = 5;
+/** Some stores take no more than some hundred writes in a commit. */
+const WRITES_AT_ONCE = 100;
 /** After a pause nobody waits longer than this for the store to say what has changed meanwhile. */
 const AWAKE_LIMIT_MS = 2_000;
 
@@ -145,17 +147,18 @@ export class Instance {
 
   async #send(isKnown: boolean): Promise<void> {
     const { store, clock } = this.parts;
-    let rejoining = false;
+    let words: readonly StoreWrite[] = [];
     for (let attempt = 0; attempt < ATTEMPTS && !this.#left; attempt += 1) {
       const sentAt = clock.monotonic();
       const revision = await store.commit({
         conditions: [{ key: this.#key, revision: this.#revision }],
-        writes: [{ key: this.#key, value: this.#encode() }],
+        writes: [{ key: this.#key, value: this.#encode() }, ...words.slice(0, WRITES_AT_ONCE)],
       });
       if (revision !== undefined) {
         this.#revision = revision;
         this.#confirmed(sentAt);
-        if (rejoining) for (const listener of this.#listeners) await listener.rejoined?.();
+        for (let from = WRITES_AT_ONCE; from < words.length; from += WRITES_AT_ONCE)
+          await store.commit({ conditions: [], writes: words.slice(from, from + WRITES_AT_ONCE) });
         this.#restored();
         return;
       }
@@ -163,8 +166,8 @@ export class Instance {
       // A heartbeat whose answer was lost may have been stored all the same. Without an entry, others have declared this process dead.
       this.#revision = entry === undefined ? 0 : entry.revision;
       if (entry === undefined && isKnown) {
-        rejoining = true;
         this.#lapsed();
+        words = [...this.#listeners].flatMap((listener) => listener.rejoining?.() ?? []);
       }
     }
   }

@@ -11,6 +11,7 @@ import {
   ConnectionRegister,
   CredentialChoice,
   LivePoolClosedError,
+  LogInAttempts,
   PauseGate,
   Roll,
   secretLink,
@@ -36,8 +37,7 @@ type GetConnectionCallback = (error: NodeJS.ErrnoException | null, connection: P
 
 interface Caller {
   readonly callback: GetConnectionCallback;
-  /** The versions refused to this caller; each is tried once. */
-  readonly tried: Set<string>;
+  readonly attempts: LogInAttempts;
 }
 
 /**
@@ -46,7 +46,7 @@ interface Caller {
  * Drizzle.
  *
  * After a change of the secret, connections of the old version are replaced at a gentle pace, each new one opened before an old one goes;
- * busy ones stay until they come back. A log-in the server refuses is tried again, once with each other version of the secret that may be
+ * busy ones stay until they come back. A log-in the server refuses is tried again with each other version of the secret that may be
  * valid, before the caller gets the refusal.
  */
 export class LiveMysqlPool extends Pool {
@@ -108,7 +108,7 @@ export class LiveMysqlPool extends Pool {
     });
     this.#register.listen({
       generationsChanged: () => this.#attachment.update(),
-      closed: (connection, versionId, wasOpen) => this.#roll.closed(connection, versionId, wasOpen),
+      closed: (connection, closed) => this.#roll.closed(connection, closed),
     });
     this.#changes = secret.changes$.subscribe(() => {
       this.#choice.startOver();
@@ -125,7 +125,7 @@ export class LiveMysqlPool extends Pool {
    * @throws LivePoolClosedError, to the callback, after `end()`; LivePoolCredentialsError when the secret's value is no username and password.
    */
   override getConnection(callback: GetConnectionCallback): void {
-    const caller: Caller = { callback, tried: new Set() };
+    const caller: Caller = { callback, attempts: new LogInAttempts() };
     this.#callers.add(caller);
     if (this.#closed !== undefined) {
       process.nextTick(() => this.#fail(caller, new LivePoolClosedError(this.#label)));
@@ -191,12 +191,11 @@ export class LiveMysqlPool extends Pool {
         return;
       }
       const refused = this.#choice.blamedFor(error);
-      if (refused === undefined || caller.tried.has(refused)) {
+      if (refused === undefined || !caller.attempts.note(refused)) {
         this.#fail(caller, error);
         return;
       }
-      caller.tried.add(refused);
-      void this.#choice.hasUntried(caller.tried).then((goOn) => {
+      void this.#choice.goesOn(caller.attempts).then((goOn) => {
         if (!goOn) this.#fail(caller, error);
         else this.#serveFirst(caller);
       });
@@ -236,7 +235,7 @@ export class LiveMysqlPool extends Pool {
   }
 
   #isOld(connection: LiveConnection): boolean {
-    return connection.versionId !== this.#choice.currentVersionId;
+    return this.#register.isOld(connection, this.#choice.currentVersionId);
   }
 
   #report(versionId: string, refusal: Refusal): void {

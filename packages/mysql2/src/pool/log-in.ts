@@ -32,7 +32,7 @@ export class LogIn {
       return;
     }
     const { versionId } = connection;
-    this.#register.add(connection, versionId, versionId !== this.#choice.currentVersionId);
+    this.#register.add(connection, versionId, this.#choice.currentVersionId);
     connection.open((error) => {
       if (error) this.#learnFrom(error, versionId);
       else {

@@ -88,10 +88,13 @@ class SingleUser implements MysqlRotator {
     // The note is stored before the password is touched: without it, nobody has tried yet and the pending value cannot be valid.
     const triedBefore = typeof context.notes['alteredAfter'] === 'number';
     const accepted = triedBefore && (await primary.logsIn(pending, 'looking for the new credential', context.signal));
-    if (accepted && this.options.admin === undefined) return;
+    if (accepted && this.options.admin === undefined) {
+      await primary.session(pending, 'noting the sessions', context, (session) => this.noteChanged(context, session));
+      return;
+    }
     await this.asWhoMayAlter(context, [context.current?.value, pending], async (session, asAdmin) => {
       const changes = context.current === undefined ? [] : await this.changesTo(session, asAdmin, pending, accepted);
-      if (changes.length === 0 && context.current !== undefined) return;
+      if (changes.length === 0 && context.current !== undefined) return this.noteChanged(context, session);
       const before = await markSessions(session);
       await context.record({ alteredAfter: before.lastSession, serverStart: before.serverStart });
       if (context.current === undefined)
@@ -140,6 +143,16 @@ class SingleUser implements MysqlRotator {
       const upTo = await lastOldSession(session, context.notes, ['alteredAt', 'alteredAfter']);
       return proveDead({ target: primary, session, old, sessions: { user: old.username, upTo }, hold: context });
     });
+  }
+
+  /**
+   * The password was changed by somebody who did not live to say when, so it counts as changed now. Sessions of the new password that began
+   * before now are those of stand-ins, which consumers replace once the version is current.
+   */
+  private async noteChanged(context: PendingContext<DatabaseCredentials>, session: TargetSession): Promise<void> {
+    if (context.notes['alteredAt'] !== undefined) return;
+    const { lastSession, serverStart } = await markSessions(session);
+    await context.record({ alteredAt: lastSession, serverStart });
   }
 
   /** The statements that are still needed for this password, and no other, to open every account of the user. */

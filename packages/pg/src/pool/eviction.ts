@@ -40,8 +40,7 @@ export class Eviction implements Renewal<pg.ClientBase> {
   }
 
   claims(client: pg.ClientBase): boolean {
-    const versionId = this.#register.versionOf(client);
-    return versionId !== undefined && versionId !== this.#choice.currentVersionId;
+    return this.#register.isOld(client, this.#choice.currentVersionId);
   }
 
   closed(client: pg.ClientBase): void {

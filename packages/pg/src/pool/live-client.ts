@@ -30,7 +30,7 @@ export function liveClientClass(
       // A function, since pg falls back to PGPASSWORD and the password file when there is only a string and it is empty.
       super({ ...config, user: login.username, password: () => login.password() });
       this.#login = login;
-      register.add(this, login.versionId, login.versionId !== choice.currentVersionId);
+      register.add(this, login.versionId, choice.currentVersionId);
       this.once('end', () => register.closed(this));
       // Rotation ends sessions that are held for too long, and pg ends the process when nobody listens to a client that is checked out at that
       // moment. Whoever holds it is told by his next query.

@@ -3,6 +3,7 @@ import {
   ConnectionRegister,
   CredentialChoice,
   LivePoolClosedError,
+  LogInAttempts,
   PauseGate,
   Roll,
   secretLink,
@@ -23,8 +24,7 @@ const STAND_IN_RECHECK_MS = 1000;
 
 interface Waiter {
   readonly callback: ConnectCallback;
-  /** The versions refused to this caller; each is tried once. */
-  readonly tried: Set<string>;
+  readonly attempts: LogInAttempts;
 }
 
 /**
@@ -32,7 +32,7 @@ interface Waiter {
  * an interrupted transaction or a lost waiter. Use it wherever a `pg.Pool` goes: plain pg, Kysely, Drizzle, MikroORM, Prisma's adapter.
  *
  * After a change of the secret, connections of the old version are replaced at a gentle pace, each new one opened before an old one goes;
- * busy ones stay until they come back. A log-in the server refuses (SQLSTATE 28P01, 28000) is tried again, once with each other version
+ * busy ones stay until they come back. A log-in the server refuses (SQLSTATE 28P01, 28000) is tried again with each other version
  * of the secret that may be valid, before the caller gets the refusal.
  */
 export class LivePool extends pg.Pool {
@@ -66,7 +66,7 @@ export class LivePool extends pg.Pool {
     this.#renewal = this.#createRenewal(config, statements);
     this.#gate = new PauseGate<Waiter>({
       link,
-      clear: () => this.#renewal.dropIdle((client) => register.versionOf(client) !== choice.currentVersionId),
+      clear: () => this.#renewal.dropIdle((client) => register.isOld(client, choice.currentVersionId)),
       resume: (heldBack) => this.#resume(heldBack),
     });
     this.#attachment = link.attach({
@@ -75,14 +75,14 @@ export class LivePool extends pg.Pool {
     });
     register.listen({
       generationsChanged: () => this.#attachment.update(),
-      closed: (client, versionId, wasOpen) => this.#renewal.closed(client, versionId, wasOpen),
+      closed: (client, connection) => this.#renewal.closed(client, connection),
     });
     this.on('acquire', (client) => register.mark(client, 'busy'));
     this.on('release', (_error, client) => register.mark(client, 'idle'));
     this.on('connect', (client) => {
       register.mark(client, 'busy');
       // The secret changed during the log-in, or this is a stand-in: then it may stay until the current version is accepted.
-      if (register.versionOf(client) !== choice.currentVersionId) {
+      if (register.isOld(client, choice.currentVersionId)) {
         this.#renewal.wake(register.isStandIn(client) ? STAND_IN_RECHECK_MS : 0);
       }
     });
@@ -112,7 +112,7 @@ export class LivePool extends pg.Pool {
       process.nextTick(callback, error, undefined, () => undefined);
       return;
     }
-    const waiter: Waiter = { callback, tried: new Set() };
+    const waiter: Waiter = { callback, attempts: new LogInAttempts() };
     this.#waiters.add(waiter);
     this.#acquire(waiter);
   }
@@ -138,12 +138,11 @@ export class LivePool extends pg.Pool {
         return;
       }
       const refused = this.#choice.blamedFor(error);
-      if (refused === undefined || waiter.tried.has(refused)) {
+      if (refused === undefined || !waiter.attempts.note(refused)) {
         this.#fail(waiter, error);
         return;
       }
-      waiter.tried.add(refused);
-      void this.#choice.hasUntried(waiter.tried).then((goOn) => {
+      void this.#choice.goesOn(waiter.attempts).then((goOn) => {
         if (goOn && this.#waiters.has(waiter)) this.#acquire(waiter);
         else this.#fail(waiter, error);
       });

@@ -81,7 +81,10 @@ class SingleUser implements PostgresRotator {
     const pending = context.pending.value;
     // The note is stored before the password is touched: without it, nobody has tried yet and the pending value cannot be valid.
     const triedBefore = typeof context.notes['alteredAfter'] === 'string';
-    if (triedBefore && (await this.setup.primary.logsIn(pending, 'looking for the new credential', context))) return;
+    if (triedBefore && (await this.setup.primary.logsIn(pending, 'looking for the new credential', context))) {
+      await this.noteChanged(context, pending);
+      return;
+    }
     const verifier = await scramVerifier(pending.password);
     await this.asWhoMayAlter(context, [context.current?.value, pending], async (session) => {
       const creating = await this.creating(session, context, pending.username);
@@ -187,6 +190,20 @@ class SingleUser implements PostgresRotator {
     if (context.current !== undefined) return [];
     const known = (await session.run([`SELECT FROM pg_roles WHERE rolname = ${literal(username)}`])).at(-1)?.rowCount;
     return known === 0 ? [`CREATE ROLE ${identifier(username)} LOGIN`] : [`ALTER ROLE ${identifier(username)} LOGIN`];
+  }
+
+  /**
+   * The password was changed by somebody who did not live to say when, so it counts as changed now. Sessions of the new password that began
+   * before now are those of stand-ins, which consumers replace once the version is current.
+   */
+  private async noteChanged(
+    context: PendingContext<DatabaseCredentials>,
+    accepted: DatabaseCredentials,
+  ): Promise<void> {
+    if (context.notes['alteredAt'] !== undefined) return;
+    const { primary } = this.setup;
+    const now = await primary.session(accepted, 'reading the clock', context, (session) => session.run([SERVER_CLOCK]));
+    await context.record({ alteredAt: microsOf(now.at(-1)) });
   }
 
   private alive(credentials: DatabaseCredentials): PostgresTargetError {

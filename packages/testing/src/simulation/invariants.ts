@@ -142,14 +142,18 @@ export class Invariants {
       this.#violated('I4', `${process.name} moved from ${from ?? 'nothing'} back to ${to}`);
   }
 
-  failed(process: SimulatedProcess, failure: PoolFailure, versionId: string): void {
+  failed(process: SimulatedProcess, failure: PoolFailure, versionIds: readonly string[]): void {
     if (!this.options.isStrict || !process.isAlive) return;
-    const present = this.#present.get(versionId);
-    const isCutOff = !this.isPresent(process) || (present !== undefined && !isAmong(present, process));
-    const tell = (): void => this.#violated('no failed query', `${process.name} was ${failure} with ${versionId}`);
-    if (failure === 'killed' && !isCutOff && !this.#emergency.has(versionId)) tell();
+    const isAbsent = (versionId: string): boolean => {
+      const present = this.#present.get(versionId);
+      return present !== undefined && !isAmong(present, process);
+    };
+    const isCutOff = !this.isPresent(process) || versionIds.some((id) => this.#emergency.has(id) || isAbsent(id));
+    const tell = (): void =>
+      this.#violated('no failed query', `${process.name} was ${failure} with ${versionIds.join(' in place of ')}`);
+    if (failure === 'killed' && !isCutOff) tell();
     if (failure === 'refused' && this.isPresent(process)) tell();
-    if (failure === 'denied' && !this.#spoiled.has(versionId)) tell();
+    if (failure === 'denied' && !versionIds.some((id) => this.#spoiled.has(id))) tell();
   }
 
   unsettled(what: string): void {

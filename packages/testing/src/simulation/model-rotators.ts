@@ -97,8 +97,12 @@ class ModelRotator {
       );
       return;
     }
-    if (context.notes['alteredAfter'] !== undefined && (await this.#logsIn(context.pending.value))) return;
-    await context.record({ alteredAfter: await this.target.run(this.process, 'clock', () => this.target.tick()) });
+    const readClock = (): Promise<number> => this.target.run(this.process, 'clock', () => this.target.tick());
+    if (context.notes['alteredAfter'] !== undefined && (await this.#logsIn(context.pending.value))) {
+      if (context.notes['alteredAt'] === undefined) await context.record({ alteredAt: await readClock() });
+      return;
+    }
+    await context.record({ alteredAfter: await readClock() });
     const alteredAt = await this.#change(context, 'teach', context.pending, () => this.#teach(context.pending.value));
     await context.record({ alteredAt });
   }

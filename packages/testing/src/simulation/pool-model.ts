@@ -18,17 +18,17 @@ export interface PoolModelOptions {
   readonly triesCandidates: boolean;
   /** Between two statements of one piece of work. */
   readonly thinkMs: () => number;
-  readonly onFailure: (failure: PoolFailure, versionId: string, session: Session | undefined) => void;
+  /** `versionIds`: those of the connection, with the one it stood in for, or all that were refused. */
+  readonly onFailure: (failure: PoolFailure, versionIds: readonly string[]) => void;
 }
 
 interface Connection {
   readonly versionId: string;
+  /** The version that was current and refused, of a connection that was opened with a candidate. */
+  readonly insteadOf: string | undefined;
   session: Session | undefined;
   state: 'opening' | 'idle' | 'busy' | 'closed';
 }
-
-/** How often all candidates are tried before a caller hears of the refusals. */
-const ROUNDS = 3;
 
 type Version = SecretVersion<DatabaseCredentials>;
 
@@ -55,9 +55,10 @@ export class PoolModel {
     });
   }
 
-  /** The versions with connections, also those still being opened, and those about to be tried. */
+  /** The versions with connections, also those still being opened, those that stand-ins stand in for, and those about to be tried. */
   versionIds(): Set<string> {
-    const held = new Set([...this.#connections].map(({ versionId }) => versionId));
+    const held = new Set<string>();
+    for (const { versionId, insteadOf } of this.#connections) held.add(versionId).add(insteadOf ?? versionId);
     for (const candidates of this.#kept) for (const { versionId } of candidates) held.add(versionId);
     return held;
   }
@@ -65,11 +66,11 @@ export class PoolModel {
   /** One piece of work: takes a connection, runs statements on it, gives it back. Never rejects. */
   async work(statements: number): Promise<void> {
     const connection = await this.#acquire().catch((error: unknown) => {
-      if (!(error instanceof TargetError)) this.options.onFailure('unavailable', this.secret.versionId, undefined);
+      if (!(error instanceof TargetError)) this.options.onFailure('unavailable', [this.secret.versionId]);
       return undefined;
     });
     if (connection === undefined) return;
-    const { session, versionId } = connection;
+    const { session, versionId, insteadOf } = connection;
     try {
       for (let count = 0; session !== undefined && count < statements; count += 1) {
         await this.target.query(session);
@@ -80,7 +81,7 @@ export class PoolModel {
       this.#release(connection, true);
       const code = error instanceof TargetError ? error.code : 'unavailable';
       if (code === 'denied') this.#link.report({ versionId, kind: 'permission', code: '42501', consumer: 'pool' });
-      this.options.onFailure(code, versionId, session);
+      this.options.onFailure(code, insteadOf === undefined ? [versionId] : [versionId, insteadOf]);
     }
   }
 
@@ -93,9 +94,8 @@ export class PoolModel {
         this.#drain();
         continue;
       }
-      const current = this.secret.versionId;
       const idle = [...this.#connections].filter(({ state }) => state === 'idle');
-      const found = idle.find(({ versionId }) => versionId === current) ?? idle[0];
+      const found = idle.find((connection) => !this.#isOld(connection)) ?? idle[0];
       if (found !== undefined) {
         found.state = 'busy';
         return found;
@@ -111,55 +111,61 @@ export class PoolModel {
   /** Opens a connection with the current version or, when that is refused, with each candidate in turn. */
   async #openAny(): Promise<Connection> {
     const { name, versionId, value } = this.secret;
-    let refused = await this.#tryEach([{ name, versionId, value }], new Set());
-    if ('state' in refused) return refused;
+    const refused = new Set<string>();
+    let cameBackAfter = 0;
+    const opened = await this.#tryEach([{ name, versionId, value }], refused);
+    if (opened !== undefined) return opened;
     if (!this.options.triesCandidates) return this.#giveUp('refused', refused);
-    // When all are refused, the refusals may contradict each other: a change was undone between two of them, say.
-    for (let round = 0; round < ROUNDS; round += 1) {
+    for (;;) {
       // Good for this turn only, unless they stand in `holds()`.
       const candidates = await this.#link.candidates().catch(() => undefined);
       if (candidates === undefined) return this.#giveUp('blind', refused);
       this.#kept.add(candidates);
       this.#attachment.update();
       try {
-        refused = await this.#tryEach(candidates, round === 0 ? refused : new Set());
+        if (candidates.every((candidate) => refused.has(candidate.versionId))) {
+          // The refusals may contradict each other: a change was undone between two of them, say. Then the current version is right after all.
+          if (refused.size < 2 || refused.size === cameBackAfter) return this.#giveUp('refused', refused);
+          cameBackAfter = refused.size;
+          refused.delete(this.secret.versionId);
+        }
+        const connection = await this.#tryEach(candidates, refused);
+        if (connection !== undefined) return connection;
       } finally {
         this.#kept.delete(candidates);
         this.#attachment.update();
       }
-      if ('state' in refused) return refused;
     }
-    return this.#giveUp('refused', refused);
   }
 
-  /** The first connection that opens, or else all versions that were refused. Rejects for any other failure. */
-  async #tryEach(candidates: readonly Version[], refused: ReadonlySet<string>): Promise<Connection | Set<string>> {
-    const tried = new Set(refused);
+  /** The first connection that opens; undefined when all were refused, which are then among `refused`. Rejects for any other failure. */
+  async #tryEach(candidates: readonly Version[], refused: Set<string>): Promise<Connection | undefined> {
     for (const candidate of candidates) {
-      if (tried.has(candidate.versionId)) continue;
-      tried.add(candidate.versionId);
+      if (refused.has(candidate.versionId)) continue;
       try {
         return await this.#open(candidate);
       } catch (error) {
         const code = error instanceof TargetError ? error.code : 'unavailable';
         if (code !== 'refused') {
-          this.options.onFailure(code, candidate.versionId, undefined);
+          this.options.onFailure(code, [candidate.versionId]);
           throw error;
         }
         const { versionId } = candidate;
+        refused.add(versionId);
         this.#link.report({ versionId, kind: 'authentication', code: '28P01', consumer: 'pool' });
       }
     }
-    return tried;
+    return undefined;
   }
 
   #giveUp(failure: PoolFailure, refused: ReadonlySet<string>): never {
-    this.options.onFailure(failure, [...refused].join(), undefined);
+    this.options.onFailure(failure, [...refused]);
     throw new TargetError('refused');
   }
 
   async #open({ versionId, value }: Version): Promise<Connection> {
-    const connection: Connection = { versionId, session: undefined, state: 'opening' };
+    const insteadOf = versionId === this.secret.versionId ? undefined : this.secret.versionId;
+    const connection: Connection = { versionId, insteadOf, session: undefined, state: 'opening' };
     this.#connections.add(connection);
     this.#attachment.update();
     try {
@@ -178,15 +184,19 @@ export class PoolModel {
   #release(connection: Connection, isBroken: boolean): void {
     if (connection.state === 'closed') return;
     connection.state = 'idle';
-    if (isBroken || connection.versionId !== this.secret.versionId) this.#close(connection);
+    if (isBroken || this.#isOld(connection)) this.#close(connection);
     this.#waiters.shift()?.();
   }
 
   /** Ends idle connections of other versions. */
   #drain(): void {
     for (const connection of this.#connections)
-      if (connection.state === 'idle' && connection.versionId !== this.secret.versionId) this.#close(connection);
+      if (connection.state === 'idle' && this.#isOld(connection)) this.#close(connection);
     for (const wake of this.#waiters.splice(0)) wake();
+  }
+
+  #isOld({ versionId, insteadOf }: Connection): boolean {
+    return insteadOf !== undefined || versionId !== this.secret.versionId;
   }
 
   #close(connection: Connection): void {

@@ -142,9 +142,9 @@ export class Instance {
       size: scenario.poolSize,
       triesCandidates: mutation !== 'no candidate retry',
       thinkMs: () => random.between(0, scenario.thinkMs),
-      onFailure: (failure, versionId) => {
-        world.trace(process, `work failed: ${failure} with ${versionId}`);
-        invariants.failed(process, failure, versionId);
+      onFailure: (failure, versionIds) => {
+        world.trace(process, `work failed: ${failure} with ${versionIds.join(' in place of ')}`);
+        invariants.failed(process, failure, versionIds);
       },
     });
     this.#work(this.#pool);

@@ -10,21 +10,33 @@ type ConnectionState = 'opening' | 'idle' | 'busy' | 'leaving';
 
 interface Connection {
   readonly versionId: string;
-  /** Opened with a candidate, since the version that was current then was refused. */
-  readonly standIn: boolean;
+  /** The version that was current and refused, of a connection that was opened with a candidate. */
+  readonly insteadOf: string | undefined;
   state: ConnectionState;
   /** Whether the log-in was through at any time. */
   opened: boolean;
 }
 
+/** A connection whose socket has closed. */
+export interface ClosedConnection {
+  readonly versionId: string;
+  readonly isStandIn: boolean;
+  /** False after a log-in that failed. */
+  readonly wasOpen: boolean;
+}
+
 export interface RegisterListener<C> {
   /** A version got its first connection, or lost its last. */
   generationsChanged(): void;
-  /** The socket of a connection has closed. `wasOpen` is false after a log-in that failed. */
-  closed(client: C, versionId: string, wasOpen: boolean): void;
+  closed(client: C, connection: ClosedConnection): void;
 }
 
-/** Every connection of a pool with the version that opened it, from the moment it is begun until its socket has closed. */
+/**
+ * Every connection of a pool with the version that opened it, from the moment it is begun until its socket has closed.
+ *
+ * A stand-in, opened with a candidate in place of the current version, is never up to date, not even once its version is current: where one password
+ * changes, the server can tell sessions of the old one only by when they began, and those that began before promotion must be gone by then.
+ */
 export class ConnectionRegister<C> {
   readonly #connections = new Map<C, Connection>();
   #listener: RegisterListener<C> | undefined;
@@ -34,10 +46,11 @@ export class ConnectionRegister<C> {
     this.#listener = listener;
   }
 
-  add(client: C, versionId: string, standIn: boolean): void {
-    const isFirst = !this.#holds(versionId);
-    this.#connections.set(client, { versionId, standIn, state: 'opening', opened: false });
-    if (isFirst) this.#listener?.generationsChanged();
+  add(client: C, versionId: string, currentVersionId: string): void {
+    const before = this.versionIds();
+    const insteadOf = versionId === currentVersionId ? undefined : currentVersionId;
+    this.#connections.set(client, { versionId, insteadOf, state: 'opening', opened: false });
+    if (this.versionIds().size > before.size) this.#listener?.generationsChanged();
   }
 
   mark(client: C, state: 'idle' | 'busy' | 'leaving'): void {
@@ -50,10 +63,12 @@ export class ConnectionRegister<C> {
   closed(client: C): void {
     const connection = this.#connections.get(client);
     if (connection === undefined) return;
+    const { versionId, insteadOf, opened } = connection;
+    const before = this.versionIds();
     this.#connections.delete(client);
-    this.#listener?.closed(client, connection.versionId, connection.opened);
+    this.#listener?.closed(client, { versionId, isStandIn: insteadOf !== undefined, wasOpen: opened });
     if (this.#connections.size === 0) this.#emptied?.();
-    if (!this.#holds(connection.versionId)) this.#listener?.generationsChanged();
+    if (this.versionIds().size < before.size) this.#listener?.generationsChanged();
   }
 
   /** Resolves when no socket is open any more. */
@@ -62,12 +77,14 @@ export class ConnectionRegister<C> {
     return new Promise((resolve) => (this.#emptied = resolve));
   }
 
-  versionOf(client: C): string | undefined {
-    return this.#connections.get(client)?.versionId;
+  isStandIn(client: C): boolean {
+    return this.#connections.get(client)?.insteadOf !== undefined;
   }
 
-  isStandIn(client: C): boolean {
-    return this.#connections.get(client)?.standIn ?? false;
+  /** Whether it was opened with another version than the current one, or as a stand-in. False for a connection that is not known. */
+  isOld(client: C, currentVersionId: string): boolean {
+    const connection = this.#connections.get(client);
+    return connection !== undefined && isOld(connection, currentVersionId);
   }
 
   /** False for a connection that is leaving or has closed. */
@@ -82,18 +99,24 @@ export class ConnectionRegister<C> {
     return [...this.#connections.keys()].filter((client) => wanted.has(client));
   }
 
-  /** How many connections in use were opened with another version: those still logging in may fail, and those leaving are as good as gone. */
-  countOthers(versionId: string): number {
+  /** How many old connections are in use: those still logging in may fail, and those leaving are as good as gone. */
+  countOld(currentVersionId: string): number {
     let count = 0;
     for (const connection of this.#connections.values()) {
-      if (connection.versionId !== versionId && (connection.state === 'idle' || connection.state === 'busy'))
-        count += 1;
+      const isInUse = connection.state === 'idle' || connection.state === 'busy';
+      if (isInUse && isOld(connection, currentVersionId)) count += 1;
     }
     return count;
   }
 
+  /** The versions that must not be retired yet: those of all connections, and those that stand-ins stand in for. */
   versionIds(): Set<string> {
-    return new Set([...this.#connections.values()].map((connection) => connection.versionId));
+    const held = new Set<string>();
+    for (const { versionId, insteadOf } of this.#connections.values()) {
+      held.add(versionId);
+      if (insteadOf !== undefined) held.add(insteadOf);
+    }
+    return held;
   }
 
   generations(): ReadonlyMap<string, PoolGeneration> {
@@ -106,9 +129,8 @@ export class ConnectionRegister<C> {
     }
     return generations;
   }
+}
 
-  #holds(versionId: string): boolean {
-    for (const connection of this.#connections.values()) if (connection.versionId === versionId) return true;
-    return false;
-  }
+function isOld({ versionId, insteadOf }: Connection, currentVersionId: string): boolean {
+  return versionId !== currentVersionId || insteadOf !== undefined;
 }

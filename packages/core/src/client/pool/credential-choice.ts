@@ -5,6 +5,33 @@ import { secretLink } from '../secret-link.js';
 import type { Secret } from '../secret.js';
 import { LivePoolCredentialsError } from './live-pool-errors.js';
 
+/** What one caller of a pool has tried so far. */
+export class LogInAttempts {
+  readonly #refused = new Set<string>();
+  #cameBackAfter = 0;
+
+  /** Notes a refusal; false when there is nothing left to try, since this version had been refused before. */
+  note(versionId: string): boolean {
+    if (this.#refused.has(versionId)) return false;
+    this.#refused.add(versionId);
+    return true;
+  }
+
+  isUntried(versionId: string): boolean {
+    return !this.#refused.has(versionId);
+  }
+
+  /**
+   * Whether to try the current version once more, now that all others were refused. Refusals of several versions may contradict each other, when a change of the
+   * one password was undone between two of them; that of the only one there is does not.
+   */
+  comeBackTo(currentVersionId: string): boolean {
+    if (this.#refused.size < 2 || this.#refused.size === this.#cameBackAfter) return false;
+    this.#cameBackAfter = this.#refused.size;
+    return this.#refused.delete(currentVersionId);
+  }
+}
+
 /**
  * Which version of the secret the next connection opens with: the current one, or, while that one is known to be refused, the best
  * candidate that is not. What one connection learns holds for the whole pool, until the secret changes.
@@ -86,12 +113,15 @@ export class CredentialChoice {
     return this.#asking;
   }
 
-  /** Whether there is a version that may open the target and is not among those already tried. */
-  async hasUntried(tried: ReadonlySet<string>): Promise<boolean> {
+  /** Whether whoever was refused should try again, with a version that may open the target. */
+  async goesOn(attempts: LogInAttempts): Promise<boolean> {
     try {
-      if (!tried.has(this.pick().versionId)) return true;
+      if (attempts.isUntried(this.pick().versionId)) return true;
       await this.learn();
-      return !tried.has(this.pick().versionId);
+      if (attempts.isUntried(this.pick().versionId)) return true;
+      if (!attempts.comeBackTo(this.currentVersionId)) return false;
+      this.forgive();
+      return true;
     } catch {
       // Without any valid version left, the refusal at hand is the better thing to report.
       return false;

@@ -1,4 +1,4 @@
-import type { ConnectionRegister } from './connection-register.js';
+import type { ClosedConnection, ConnectionRegister } from './connection-register.js';
 import type { CredentialChoice } from './credential-choice.js';
 import type { Renewal } from './renewal.js';
 
@@ -82,12 +82,12 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
     return true;
   }
 
-  closed(client: C, versionId: string, wasOpen: boolean): void {
+  closed(client: C, { versionId, isStandIn, wasOpen }: ClosedConnection): void {
     const settle = this.#leaving.get(client);
     this.#leaving.delete(client);
     if (settle !== undefined) settle();
     // An old connection that left for a reason of its own has made room as well.
-    else if (wasOpen && versionId !== this.#choice.currentVersionId) this.#owed.shift()?.();
+    else if (wasOpen && (isStandIn || versionId !== this.#choice.currentVersionId)) this.#owed.shift()?.();
     this.#settleWithNothingOld();
   }
 
@@ -127,12 +127,11 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
   }
 
   #hasWork(): boolean {
-    return this.#register.countOthers(this.#choice.currentVersionId) > this.#underWay;
+    return this.#register.countOld(this.#choice.currentVersionId) > this.#underWay;
   }
 
   #isOld(client: C): boolean {
-    const versionId = this.#register.versionOf(client);
-    return versionId !== undefined && versionId !== this.#choice.currentVersionId;
+    return this.#register.isOld(client, this.#choice.currentVersionId);
   }
 
   #handInOneMore(): Promise<boolean> {
@@ -186,7 +185,7 @@ export class Roll<C extends RollingConnection> implements Renewal<C> {
 
   /** Stops waiting for more old connections than there are, as after a rollback to the version they were opened with. */
   #settleWithNothingOld(): void {
-    while (this.#owed.length > this.#register.countOthers(this.#choice.currentVersionId)) this.#owed.shift()?.();
+    while (this.#owed.length > this.#register.countOld(this.#choice.currentVersionId)) this.#owed.shift()?.();
   }
 
   #nap(durationMs: number): Promise<void> {
