@@ -1,11 +1,23 @@
 import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { type DatabaseCredentials, isSecretsError, SecretsManager, SecretsModule } from '@nestjs-secrets/core';
-import { type AppPlace, CREDENTIALS, LEDGER, partsAt, RotatingApp } from 'nestjs-secrets-test/crash/rotating-app';
-import type { PostgresServer } from 'nestjs-secrets-test/postgres-server';
+import {
+  type AppPlace,
+  CREDENTIALS,
+  kindOf,
+  LEDGER,
+  partsAt,
+  RotatingApp,
+} from 'nestjs-secrets-test/crash/rotating-app';
 import { DataSource } from 'typeorm';
 import { eventually } from './eventually.js';
-import { logIn } from './log-in.js';
+import { logIn, logInToMysql } from './log-in.js';
+
+/** What the server knows of the sessions of an application. */
+export interface SessionsOfTarget {
+  /** A function that counts those sessions of the application, begun before this call, that are still there. */
+  noteThoseBefore(place: AppPlace): Promise<() => Promise<number>>;
+}
 
 const QUIET = { logger: false, abortOnError: false } as const;
 
@@ -19,7 +31,7 @@ export async function stateLeftBehind(place: AppPlace): Promise<string[]> {
     // Before the first version is current, nobody has been let in yet.
     if (staged[0] === undefined) return [];
     for (const credentials of staged) {
-      if (credentials !== undefined && (await logIn(place.server, credentials)) !== undefined) return [];
+      if (credentials !== undefined && (await loggedIn(place, credentials)) !== undefined) return [];
     }
     return ['I1: no stored version opens the server'];
   } finally {
@@ -31,9 +43,9 @@ export async function stateLeftBehind(place: AppPlace): Promise<string[]> {
 export async function violationsAfterRestart(
   place: AppPlace,
   acknowledged: number,
-  server: PostgresServer,
+  sessions: SessionsOfTarget,
 ): Promise<string[]> {
-  const [restart] = await server.query<{ at: string }>('SELECT clock_timestamp()::text AS at');
+  const old = await sessions.noteThoseBefore(place);
   const app = await NestFactory.createApplicationContext(RotatingApp.with(place, partsAt(place)), QUIET);
   try {
     await app.get(DataSource).query('SELECT 1');
@@ -41,7 +53,7 @@ export async function violationsAfterRestart(
     return [
       ...(await tornOrRefused(app, place)),
       ...(await aliveAfterRetirement(app, place)),
-      ...(await sessionsFromBefore(restart?.at ?? '', place, server)),
+      ...(await sessionsFromBefore(old)),
       ...(await lostValues(app, acknowledged)),
       ...(await failsToRotateAgain(app, place)),
     ];
@@ -60,8 +72,8 @@ async function rotationsToEnd(app: INestApplicationContext): Promise<void> {
 
 async function tornOrRefused(app: INestApplicationContext, place: AppPlace): Promise<string[]> {
   const { value } = await app.get(SecretsManager).getSecretValue<DatabaseCredentials>(CREDENTIALS);
-  const loggedInAs = await logIn(place.server, value);
-  const [row] = await app.get(DataSource).query('SELECT session_user AS name');
+  const loggedInAs = await loggedIn(place, value);
+  const [row] = await app.get(DataSource).query(kindOf(place).whoAmI);
   return [
     ...(loggedInAs === value.username ? [] : [`I3: the current credential logs in as ${loggedInAs ?? 'nobody'}`]),
     ...(row.name === value.username ? [] : [`I3: the pool is ${row.name} and not ${value.username}`]),
@@ -77,28 +89,23 @@ async function aliveAfterRetirement(app: INestApplicationContext, place: AppPlac
     const isCurrent = stages.includes('current');
     if (isCurrent !== (state === 'live'))
       violations.push(`${versionId} is ${state} with the stages ${stages.join(', ')}`);
-    if (!isCurrent && (await logIn(place.server, value)) !== undefined)
-      violations.push(`I6: ${versionId} still logs in`);
+    if (!isCurrent && (await loggedIn(place, value)) !== undefined) violations.push(`I6: ${versionId} still logs in`);
   }
   return violations;
 }
 
 /** The killed process held sessions; a server notices that a client is gone only when it next reads or writes, which retirement brings about. */
-async function sessionsFromBefore(restart: string, place: AppPlace, server: PostgresServer): Promise<string[]> {
-  const left = async (): Promise<number> =>
-    (
-      await server.query(`SELECT FROM pg_stat_activity WHERE backend_start < $1 AND datname = $2 AND usename LIKE $3`, [
-        restart,
-        place.server.database,
-        `${place.roleName}%`,
-      ])
-    ).length;
+async function sessionsFromBefore(left: () => Promise<number>): Promise<string[]> {
   try {
     await eventually('sessions of the killed process are gone', async () => (await left()) === 0, 5_000);
     return [];
   } catch {
     return ['I6: a session of the killed process lives on'];
   }
+}
+
+function loggedIn(place: AppPlace, credentials: DatabaseCredentials): Promise<string | undefined> {
+  return place.kind === 'mariadb' ? logInToMysql(place.server, credentials) : logIn(place.server, credentials);
 }
 
 async function lostValues(app: INestApplicationContext, acknowledged: number): Promise<string[]> {
@@ -113,7 +120,7 @@ async function failsToRotateAgain(app: INestApplicationContext, place: AppPlace)
   await app.get(DataSource).query('SELECT 1');
   return [
     ...(await tornOrRefused(app, place)),
-    ...((await logIn(place.server, old)) === undefined ? [] : ['I6: the credential before still logs in']),
+    ...((await loggedIn(place, old)) === undefined ? [] : ['I6: the credential before still logs in']),
   ];
 }
 

@@ -1,4 +1,5 @@
 import type { DatabaseCredentials } from '@nestjs-secrets/core';
+import mysql from 'mysql2/promise';
 import pg from 'pg';
 
 interface ServerAddress {
@@ -19,6 +20,24 @@ export async function runAs(
     await client.query(sql);
   } finally {
     await client.end();
+  }
+}
+
+/** Who a MySQL or MariaDB server says one is after a real log-in; undefined when it refuses these credentials. */
+export async function logInToMysql(
+  { host, port }: ServerAddress,
+  { username, password }: DatabaseCredentials,
+): Promise<string | undefined> {
+  try {
+    const client = await mysql.createConnection({ host, port, user: username, password });
+    const [rows] = await client.query<mysql.RowDataPacket[]>("SELECT SUBSTRING_INDEX(USER(), '@', 1) AS name");
+    await client.end();
+    return String(rows[0]?.['name']);
+  } catch (error) {
+    // ER_ACCESS_DENIED_ERROR and ER_ACCOUNT_HAS_BEEN_LOCKED; anything else proves nothing.
+    const { errno } = error as { errno?: unknown };
+    if (errno === 1045 || errno === 4151) return undefined;
+    throw error;
   }
 }
 

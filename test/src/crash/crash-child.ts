@@ -6,8 +6,8 @@ import { RotationFailedError, SecretsManager } from '@nestjs-secrets/core';
 import { DataSource } from 'typeorm';
 import { ACKNOWLEDGED_FILE, type CrashOrder, type CrashScenario } from './crash-order.js';
 import { CrashPoints } from './crash-points.js';
-import { crashAroundServerCalls, crashingRotator, crashingStore } from './crashing-parts.js';
-import { CREDENTIALS, LEDGER, partsAt, POOL_SIZE, RotatingApp } from './rotating-app.js';
+import { crashingRotator, crashingStore } from './crashing-parts.js';
+import { CREDENTIALS, kindOf, LEDGER, partsAt, POOL_SIZE, RotatingApp, type AppPlace } from './rotating-app.js';
 
 interface Load {
   /** Resolves once the pool has all its connections, so that those opened later are replacements, and a first put was acknowledged. */
@@ -16,11 +16,13 @@ interface Load {
 }
 
 /** Works until `stop`; whatever fails ends the process, so that no failure goes unseen. */
-function keepBusy(app: INestApplicationContext, folder: string): Load {
+function keepBusy(app: INestApplicationContext, place: AppPlace): Load {
+  const { folder } = place;
+  const kind = kindOf(place);
   const [dataSource, manager] = [app.get(DataSource), app.get(SecretsManager)];
   let isBusy = true;
   const query = async (): Promise<void> => {
-    while (isBusy) await dataSource.query('SELECT pg_sleep(0.002)');
+    while (isBusy) await dataSource.query(kind.sleep(0.002));
   };
   const put = async (entry: number): Promise<void> => {
     await manager.putSecretValue(LEDGER, entry);
@@ -29,7 +31,7 @@ function keepBusy(app: INestApplicationContext, folder: string): Load {
   const keepPutting = async (): Promise<void> => {
     for (let entry = 2; isBusy; entry += 1) await put(entry);
   };
-  const connections = Array.from({ length: POOL_SIZE }, () => dataSource.query('SELECT pg_sleep(0.05)'));
+  const connections = Array.from({ length: POOL_SIZE }, () => dataSource.query(kind.sleep(0.05)));
   const warm = Promise.all([put(1), ...connections]);
   const work = warm.then(() => Promise.all([keepPutting(), ...Array.from({ length: POOL_SIZE }, query)]));
   return {
@@ -52,7 +54,9 @@ async function rotate(app: INestApplicationContext, scenario: CrashScenario): Pr
 /** Without `crashAt`, the names of all crash points that were passed. */
 async function run({ place, scenario, crashAt }: CrashOrder): Promise<readonly string[]> {
   const points = new CrashPoints(crashAt);
-  crashAroundServerCalls(points);
+  const kind = kindOf(place);
+  kind.crashAroundStatements(points);
+  kind.crashAroundConnections(points);
   const { store, keys, rotator } = partsAt(place);
   let verifyFails = false;
   const parts = {
@@ -66,7 +70,7 @@ async function run({ place, scenario, crashAt }: CrashOrder): Promise<readonly s
     abortOnError: false,
   });
   if (scenario !== 'bootstrap') {
-    const load = keepBusy(app, place.folder);
+    const load = keepBusy(app, place);
     await load.warm;
     verifyFails = scenario === 'undo';
     if (scenario === 'rotation') points.arm();

@@ -12,27 +12,17 @@ import {
   SecretsModule,
   type StoreDriver,
 } from '@nestjs-secrets/core';
-import { type PostgresRotator, postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
-import { livePostgres, sqliteStore } from '@nestjs-secrets/typeorm';
+import { sqliteStore } from '@nestjs-secrets/typeorm';
+import type { AppPlace } from './app-place.js';
+import { type DatabaseRotator, TARGET_KINDS, type TargetKind } from './target-kinds.js';
 
-export type Strategy = 'alternating-users' | 'single-user';
-
-/** Where an application of the end-to-end tests lives: its folder, and its place on a PostgreSQL server. JSON, so that a child can be told. */
-export interface AppPlace {
-  /** Holds the store and the key file; both are found again after a restart. */
-  readonly folder: string;
-  readonly strategy: Strategy;
-  /** The role of `single-user`, or the base name of the ring of `alternating-users`. */
-  readonly roleName: string;
-  readonly server: { readonly host: string; readonly port: number; readonly database: string };
-  readonly admin: DatabaseCredentials;
-}
+export type { AppPlace, Strategy } from './app-place.js';
 
 /** What the application runs on; tests put their own around these. */
 export interface AppParts {
   readonly store: StoreDriver;
   readonly keys: KeyProvider;
-  readonly rotator: PostgresRotator;
+  readonly rotator: DatabaseRotator;
 }
 
 /** Connections in the application's pool. */
@@ -42,15 +32,16 @@ export const POOL_SIZE = 4;
 export const LEDGER = 'Ledger';
 export const CREDENTIALS = 'MyDbCreds';
 
+export function kindOf({ kind = 'postgres' }: AppPlace): TargetKind {
+  return TARGET_KINDS[kind];
+}
+
 export function partsAt(place: AppPlace): AppParts {
-  const { folder, strategy, roleName, server: connection, admin } = place;
+  const { folder } = place;
   return {
     store: sqliteStore({ path: path.join(folder, 'secrets.db') }),
     keys: localKeyFile({ path: path.join(folder, 'keys', 'local.key'), create: 'if-missing' }),
-    rotator:
-      strategy === 'alternating-users'
-        ? postgresAlternatingUsers({ connection, admin, baseName: roleName })
-        : postgresSingleUser({ connection, admin, username: roleName }),
+    rotator: kindOf(place).rotator(place),
   };
 }
 
@@ -76,7 +67,7 @@ export class RotatingApp {
           imports: [SecretsModule.forFeature([CREDENTIALS])],
           inject: [getSecretToken(CREDENTIALS)],
           useFactory: (creds: Secret<DatabaseCredentials>) => ({
-            ...livePostgres(creds),
+            ...kindOf(place).live(creds),
             ...place.server,
             autoLoadEntities: true,
             retryAttempts: 0,
