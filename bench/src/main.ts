@@ -4,9 +4,11 @@ import { parseArgs } from 'node:util';
 import { benchAccess } from './access.js';
 import { benchAudit } from './audit.js';
 import { benchEnvelope } from './envelope.js';
+import { benchFleet } from './fleet.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
+import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
 
@@ -18,11 +20,14 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['audit', { byDefault: true, run: () => benchAudit() }],
   ['store', { byDefault: true, run: () => benchStore() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
+  ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
+  ['schedule', { byDefault: true, run: ({ seconds }) => benchSchedule({ seconds }) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],
 ]);
 
 interface Options {
   readonly rotations: number;
+  readonly promotions: number;
   readonly seconds: number;
   readonly rounds: number;
   readonly way: string | undefined;
@@ -35,6 +40,7 @@ const { values } = parseArgs({
     json: { type: 'string' },
     only: { type: 'string' },
     rotations: { type: 'string', default: '1000' },
+    promotions: { type: 'string', default: '100' },
     seconds: { type: 'string', default: '15' },
     rounds: { type: 'string', default: '3' },
     strategy: { type: 'string' },
@@ -52,6 +58,7 @@ if (chosen.length === 0) {
 }
 const options: Options = {
   rotations: Number(values.rotations),
+  promotions: Number(values.promotions),
   seconds: Number(values.seconds),
   rounds: Number(values.rounds),
   way: values.way,

@@ -156,10 +156,17 @@ describeWithMariadb('what a LiveMysqlPool tells of refusals', () => {
       ['other 0', 'authentication', '1045'],
       ['v1', 'authentication', '1045'],
     ]);
-    expect(await refusedWith('')).toEqual([['v1', 'authentication', '1045']]);
+    // The current version comes back once more each time.
+    expect(await refusedWith('')).toEqual([
+      ['v1', 'authentication', '1045'],
+      ['v1', 'authentication', '1045'],
+    ]);
     await setPassword(server, 'told_c', 'right');
     await lock(server, 'told_c');
-    expect(await refusedWith('right')).toEqual([['v1', 'authentication', '4151']]);
+    expect(await refusedWith('right')).toEqual([
+      ['v1', 'authentication', '4151'],
+      ['v1', 'authentication', '4151'],
+    ]);
     await pool.end();
   });
 

@@ -19,7 +19,7 @@ export interface TargetKind {
   sleep(seconds: number): string;
   /** A statement whose one row says, as `name`, who the session logged in as. */
   readonly whoAmI: string;
-  /** Puts a crash point on each side of every statement that rotators send. To be called before anything connects. */
+  /** Puts a crash point on each side of the statements that rotators send, of those at least that change something. To be called before anything connects. */
   crashAroundStatements(points: CrashPoints): void;
   /** Puts crash points where a pool opens a connection. To be called before anything connects. */
   crashAroundConnections(points: CrashPoints): void;
@@ -74,8 +74,9 @@ const mariadb: TargetKind = {
     };
     const { query } = PromiseConnection.prototype;
     PromiseConnection.prototype.query = function around(this: unknown, ...args: unknown[]) {
-      return points.around('statement', () => Reflect.apply(query, this, args));
-    };
+      const call = (): unknown => Reflect.apply(query, this, args);
+      return isReading(args[0]) ? call() : points.around('statement', call);
+    } as typeof query;
   },
   crashAroundConnections(points) {
     const { emit } = LiveMysqlPool.prototype;
@@ -86,5 +87,11 @@ const mariadb: TargetKind = {
     } as typeof emit;
   },
 };
+
+/** What only reads has no effect that a death could come before or after; the rotators read hundreds of times before they change anything. */
+function isReading(statement: unknown): boolean {
+  const sql = typeof statement === 'string' ? statement : (statement as { sql: string }).sql;
+  return /^\s*(?:SELECT|SHOW)\b/i.test(sql);
+}
 
 export const TARGET_KINDS: Readonly<Record<TargetKindName, TargetKind>> = { postgres, mariadb };

@@ -124,8 +124,8 @@ export class PoolModel {
       this.#attachment.update();
       try {
         if (candidates.every((candidate) => refused.has(candidate.versionId))) {
-          // The refusals may contradict each other: a change was undone between two of them, say. Then the current version is right after all.
-          if (refused.size < 2 || refused.size === cameBackAfter) return this.#giveUp('refused', refused);
+          // A change may have been undone between two looks: then the current version is right after all.
+          if (refused.size === cameBackAfter) return this.#giveUp('refused', refused);
           cameBackAfter = refused.size;
           refused.delete(this.secret.versionId);
         }

@@ -22,11 +22,11 @@ export class LogInAttempts {
   }
 
   /**
-   * Whether to try the current version once more, now that all others were refused. Refusals of several versions may contradict each other, when a change of the
-   * one password was undone between two of them; that of the only one there is does not.
+   * Whether to try the current version once more, now that all others were refused. Where one password changes, a change that is undone between
+   * two log-ins leaves no version that was not refused, though one of them is right.
    */
   comeBackTo(currentVersionId: string): boolean {
-    if (this.#refused.size < 2 || this.#refused.size === this.#cameBackAfter) return false;
+    if (this.#refused.size === this.#cameBackAfter) return false;
     this.#cameBackAfter = this.#refused.size;
     return this.#refused.delete(currentVersionId);
   }

@@ -1,0 +1,59 @@
+import { randomBytes } from 'node:crypto';
+import { type INestApplicationContext, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import {
+  defineSecret,
+  localKeyFile,
+  type NamedRotator,
+  type SecretDefinition,
+  SecretsModule,
+  type StoreDriver,
+} from '@nestjs-secrets/core';
+import { sqlStore } from '@nestjs-secrets/typeorm';
+import { DataSource } from 'typeorm';
+import { SECRET, type StoreAddress } from './fleet-order.js';
+
+const ROTATOR = 'bench/token';
+
+/** A token that no target knows of: what is measured is the way from one instance to the others. */
+const tokenRotator: NamedRotator = {
+  name: ROTATOR,
+  create: () => randomBytes(24).toString('base64url'),
+  apply: () => undefined,
+  verify: () => undefined,
+  retire: () => undefined,
+};
+
+export function storeAt({ type, host, port, database, username, password, pollIntervalMs }: StoreAddress): StoreDriver {
+  return sqlStore(new DataSource({ type, host, port, database, username, password }), {
+    pollIntervalMs,
+    connections: 1,
+    // While 200 applications start on a machine of two cores, an answer may take its time.
+    answerWithinMs: 30_000,
+  });
+}
+
+/** One instance of the fleet: an application of its own, with its own connection to the store. */
+export async function startInstance(
+  keys: string,
+  store: StoreDriver,
+  rotate: boolean,
+): Promise<{ app: INestApplicationContext; definition: SecretDefinition<string> }> {
+  const definition = defineSecret<string>(SECRET, undefined, { initial: 'rotator', rotation: { rotator: ROTATOR } });
+
+  @Module({
+    imports: [
+      SecretsModule.forRoot({
+        store,
+        keys: localKeyFile({ path: keys, create: 'if-missing' }),
+        rotators: [tokenRotator],
+        rotate,
+        bootTimeoutMs: 60_000,
+      }),
+      SecretsModule.forFeature([definition]),
+    ],
+  })
+  class App {}
+
+  return { app: await NestFactory.createApplicationContext(App, { logger: ['error'] }), definition };
+}
