@@ -46,6 +46,8 @@ export class Instance {
   #beat = 0;
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #isLapsed = false;
+  /** Others had declared this process dead, and it has not told everything anew yet. */
+  #isForgotten = false;
   #beating: Promise<void> | undefined;
   #ticked: { readonly monotonic: number; readonly wall: number };
   #pauses = 0;
@@ -145,7 +147,6 @@ export class Instance {
 
   async #send(isKnown: boolean): Promise<void> {
     const { store, clock } = this.parts;
-    let rejoining = false;
     for (let attempt = 0; attempt < ATTEMPTS && !this.#left; attempt += 1) {
       const sentAt = clock.monotonic();
       const revision = await store.commit({
@@ -154,8 +155,10 @@ export class Instance {
       });
       if (revision !== undefined) {
         this.#revision = revision;
+        // Lives again only when others know what it holds; what fails here is told by a later heartbeat.
+        if (this.#isForgotten) for (const listener of this.#listeners) await listener.rejoined?.();
+        this.#isForgotten = false;
         this.#confirmed(sentAt);
-        if (rejoining) for (const listener of this.#listeners) await listener.rejoined?.();
         this.#restored();
         return;
       }
@@ -163,7 +166,8 @@ export class Instance {
       // A heartbeat whose answer was lost may have been stored all the same. Without an entry, others have declared this process dead.
       this.#revision = entry === undefined ? 0 : entry.revision;
       if (entry === undefined && isKnown) {
-        rejoining = true;
+        this.#isForgotten = true;
+        this.#confirmedAt = Number.NEGATIVE_INFINITY;
         this.#lapsed();
       }
     }
