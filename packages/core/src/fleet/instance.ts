@@ -180,6 +180,7 @@ export class Instance {
 
   #awaitLapse(): void {
     this.#lapse?.();
+    if (this.#left) return;
     const left = this.leaseMs - (this.parts.clock.monotonic() - this.#confirmedAt);
     // Timers may come a little early, so the clock decides.
     this.#lapse = this.parts.clock.after(Math.max(1, left), () => {
