@@ -25,6 +25,8 @@ export class Host {
   answersToLose = 0;
   /** Sees each commit before it reaches the store. */
   beforeCommit: (commit: StoreCommit) => void | Promise<void> = () => undefined;
+  /** Sees that something is asked of the store, whether or not it gets there. */
+  onRequest: () => void = () => undefined;
   #frozenAt: number | undefined;
   #slept = 0;
   #isGone = false;
@@ -86,6 +88,7 @@ export class Host {
   #storeOver(shared: StoreDriver): StoreDriver {
     const reached = async <R>(request: () => Promise<R>): Promise<R> => {
       await this.#awake();
+      this.onRequest();
       if (this.isCutOff) throw new StoreUnavailableError(shared.name, 'cannot be reached.');
       const answer = await request().then(
         (value) => () => value,
