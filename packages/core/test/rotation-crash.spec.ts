@@ -1,12 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import {
-  ephemeralKeys,
-  memoryStore,
-  type KeyProvider,
-  type ProcessTable,
-  type StoreCommit,
-  type StoreDriver,
-} from '@nestjs-secrets/core';
+import { memoryStore, type ProcessTable, type StoreCommit, type StoreDriver } from '@nestjs-secrets/core';
+import { sharedKeys } from './support/fleet.js';
 import { type Login, named, startWorld, Target, TargetRotator } from './support/world.js';
 
 /** The process is gone: nothing it still tries comes to anything, and nobody hears of it. */
@@ -64,7 +58,7 @@ function processesSeenFrom(pid: number): ProcessTable {
 async function firstLife(ring: readonly string[] | undefined, point: CrashPoint | undefined) {
   const shared = memoryStore();
   await shared.open();
-  const keys: KeyProvider = { ...bind(ephemeralKeys()), close: async () => undefined };
+  const keys = sharedKeys();
   const target = new Target();
   const rotator = new TargetRotator(target, ring);
   const life = mortal(shared, rotator, point);
@@ -78,18 +72,6 @@ async function firstLife(ring: readonly string[] | undefined, point: CrashPoint 
   const through = world.manager.rotateSecret('Db', { until: 'retired' }).then(() => 'through');
   const end = await Promise.race([through, life.death.then(() => 'died')]);
   return { end, effects: life.count(), shared, keys, target };
-}
-
-/** A provider's methods, so that one of them can be replaced. */
-function bind(keys: KeyProvider): KeyProvider {
-  return {
-    name: keys.name,
-    open: () => keys.open(),
-    close: () => keys.close(),
-    active: () => keys.active(),
-    wrap: (...parameters) => keys.wrap(...parameters),
-    unwrap: (...parameters) => keys.unwrap(...parameters),
-  };
 }
 
 describe.each([

@@ -1,7 +1,8 @@
 import { type Cancel, type Clock, pause } from '../foundation/clock.js';
+import { StoreContentionError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
-import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
-import type { Instance } from './instance.js';
+import type { StoreCondition, StoreDriver, StoreWrite } from '../store/store-driver.js';
+import type { Instance, ToldAnew } from './instance.js';
 
 /** An instance's word on one secret: what it runs on, and what its consumers still hold. */
 export interface Acknowledgement {
@@ -14,6 +15,10 @@ export interface Acknowledgement {
 
 export const ACKNOWLEDGEMENT_PREFIX = 'ack/';
 const BORROW_PREFIX = 'borrow/';
+/** Only whoever removes the word of an instance that was declared dead comes in between. */
+const ATTEMPTS = 10;
+/** Some stores take little more than a hundred writes in one commit. */
+const TOGETHER = 50;
 const LONGEST_RETRY_MS = 5_000;
 const FIRST_RETRY_MS = 100;
 
@@ -29,10 +34,16 @@ export function borrowKey(secretName: string): string {
 
 /**
  * Keeps this instance's acknowledgements in the store. Of each secret the newest word is written, one commit at a time; what is overtaken
- * before it was written is skipped. A word that is late only keeps an old credential alive for longer.
+ * before it was written is skipped. A word that is late only keeps an old credential alive for longer: each is written on condition that the
+ * one before still stands, so that none comes after a newer one.
  */
 export class Acknowledgements {
   readonly #latest = new Map<string, Acknowledgement>();
+  /** The revision of each word in the store; missing where nobody knows, as after a commit without an answer. */
+  readonly #revisions = new Map<string, number>();
+  /** The commit under way, and the one that follows it. */
+  readonly #saying = new Map<string, Promise<void>>();
+  readonly #next = new Map<string, { isBorrowing: boolean; readonly said: Promise<void> }>();
   readonly #borrowed = new Map<string, Map<string, number>>();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #stale = new Set<string>();
@@ -54,7 +65,7 @@ export class Acknowledgements {
    */
   async register(secretName: string): Promise<void> {
     if (!this.#latest.has(secretName)) this.#latest.set(secretName, { secretName, promotion: 0, held: [] });
-    await this.store.commit({ conditions: [], writes: [this.#write(secretName)] });
+    await this.#say(secretName);
   }
 
   /** Takes the newest word on a secret. */
@@ -89,7 +100,7 @@ export class Acknowledgements {
       if (latest !== undefined) this.acknowledge(latest);
     };
     try {
-      await this.store.commit({ conditions: [], writes: [this.#write(secretName), this.#touch(secretName)] });
+      await this.#say(secretName, true);
     } catch (error) {
       giveBack();
       throw error;
@@ -106,13 +117,64 @@ export class Acknowledgements {
       key: acknowledgementKey(name, this.instance.id),
       value: null,
     }));
-    for (let from = 0; from < writes.length; from += 100)
-      await this.store.commit({ conditions: [], writes: writes.slice(from, from + 100) }).catch(() => undefined);
+    for (let from = 0; from < writes.length; from += TOGETHER)
+      await this.store.commit({ conditions: [], writes: writes.slice(from, from + TOGETHER) }).catch(() => undefined);
   }
 
-  /** Whoever has looked at the words without these must look again. */
-  #everyWord(): StoreWrite[] {
-    return [...this.#latest.keys()].flatMap((name) => [this.#write(name), this.#touch(name)]);
+  /** Every word, each on condition of what stands in the store now. Whoever looked at the words without these must look again. */
+  async #everyWord(): Promise<ToldAnew[]> {
+    const all = [...this.#latest.keys()];
+    const told: ToldAnew[] = [];
+    for (let from = 0; from < all.length; from += TOGETHER) {
+      const names = all.slice(from, from + TOGETHER);
+      const conditions = await Promise.all(
+        names.map(async (name) => this.#condition(name, await this.#revisionOf(name))),
+      );
+      told.push({
+        conditions,
+        writes: names.flatMap((name) => [this.#write(name), this.#touch(name)]),
+        written: (revision) => names.forEach((name) => this.#revisions.set(name, revision)),
+      });
+    }
+    return told;
+  }
+
+  /** Writes the newest word, when the commit under way has ended; whoever comes meanwhile shares the next. */
+  #say(secretName: string, isBorrowing = false): Promise<void> {
+    const next = this.#next.get(secretName);
+    if (next !== undefined) {
+      next.isBorrowing ||= isBorrowing;
+      return next.said;
+    }
+    const before = this.#saying.get(secretName) ?? Promise.resolve();
+    const said: Promise<void> = before.then(() => {
+      this.#next.delete(secretName);
+      return this.#commit(secretName, own.isBorrowing);
+    });
+    const own = { isBorrowing, said };
+    this.#next.set(secretName, own);
+    const ended = said.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#saying.set(secretName, ended);
+    void ended.then(() => this.#saying.get(secretName) === ended && this.#saying.delete(secretName));
+    return said;
+  }
+
+  async #commit(secretName: string, isBorrowing: boolean): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const known = this.#revisions.get(secretName);
+      this.#revisions.delete(secretName);
+      const standing = known ?? (await this.#revisionOf(secretName));
+      const writes = [this.#write(secretName)];
+      if (isBorrowing) writes.push(this.#touch(secretName));
+      const revision = await this.store.commit({ conditions: [this.#condition(secretName, standing)], writes });
+      if (revision === undefined) continue;
+      this.#revisions.set(secretName, revision);
+      return;
+    }
+    throw new StoreContentionError(secretName);
   }
 
   async #writeUntilDone(secretName: string): Promise<void> {
@@ -120,7 +182,7 @@ export class Acknowledgements {
     for (let attempt = 0; this.#stale.has(secretName) && !signal.aborted;) {
       this.#stale.delete(secretName);
       try {
-        await this.store.commit({ conditions: [], writes: [this.#write(secretName)] });
+        await this.#say(secretName);
         attempt = 0;
       } catch {
         this.#stale.add(secretName);
@@ -132,8 +194,17 @@ export class Acknowledgements {
     }
   }
 
+  async #revisionOf(secretName: string): Promise<number> {
+    const entry = await this.store.get(acknowledgementKey(secretName, this.instance.id));
+    return entry?.revision ?? 0;
+  }
+
   #touch(secretName: string): StoreWrite {
     return { key: borrowKey(secretName), value: Buffer.from(this.instance.id) };
+  }
+
+  #condition(secretName: string, revision: number): StoreCondition {
+    return { key: acknowledgementKey(secretName, this.instance.id), revision };
   }
 
   #write(secretName: string): StoreWrite {

@@ -24,6 +24,7 @@ interface StoredReport {
 /** Carries what consumers were refused from the instance where it happened to the one that rotates. */
 export class FailureReports {
   readonly #told = new Map<string, CredentialFailure[]>();
+  readonly #writing = new Map<string, Promise<void>>();
 
   constructor(
     private readonly store: StoreDriver,
@@ -39,14 +40,25 @@ export class FailureReports {
     const before = told.findLast(({ versionId }) => versionId !== failure.versionId)?.versionId;
     const failures = [...told.filter(({ versionId }) => versionId === before), ...ofVersion, failure];
     this.#told.set(secretName, failures);
+    // One after the other, so that none comes after a newer one.
+    const earlier = this.#writing.get(secretName) ?? Promise.resolve();
+    this.#writing.set(
+      secretName,
+      earlier.then(() => this.#write(secretName, failures)),
+    );
+  }
+
+  async #write(secretName: string, failures: CredentialFailure[]): Promise<void> {
+    // Overtaken before it was written.
+    if (this.#told.get(secretName) !== failures) return;
     const report: StoredReport = { format: 1, failures };
-    this.store
-      .commit({
-        conditions: [],
-        writes: [{ key: reportKey(secretName, this.instanceId), value: Buffer.from(JSON.stringify(report)) }],
-      })
+    const write = { key: reportKey(secretName, this.instanceId), value: Buffer.from(JSON.stringify(report)) };
+    try {
+      await this.store.commit({ conditions: [], writes: [write] });
+    } catch {
       // Said again by the next failure, since what was not written counts for nothing.
-      .catch(() => this.#told.delete(secretName));
+      if (this.#told.get(secretName) === failures) this.#told.delete(secretName);
+    }
   }
 
   /**

@@ -1,6 +1,6 @@
 import { type Cancel, type Clock, pause } from '../foundation/clock.js';
 import type { Randomness } from '../foundation/randomness.js';
-import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
+import type { StoreCommit, StoreDriver } from '../store/store-driver.js';
 import { INSTANCE_PREFIX, type InstanceRecord } from './instance-record.js';
 import type { ProcessTable } from './process-identity.js';
 
@@ -15,20 +15,26 @@ export interface InstanceParts {
   readonly leaseMs: number;
 }
 
+/** A commit that tells others again what this instance holds. */
+export interface ToldAnew extends StoreCommit {
+  written(revision: number): void;
+}
+
 /** What parts of this process want to know about its lease. */
 export interface InstanceListener {
   /** The lease ran out: others may act in this process's place from now on. */
   lapsed?(): void;
-  /** Others had declared this process dead, and what it told them before is gone: what must be told anew in the commit that brings it back. */
-  rejoining?(): readonly StoreWrite[];
+  /**
+   * Others had declared this process dead, and what it told them before is gone: what must be told anew. The first goes with the commit that brings
+   * it back, so that nobody finds it there and nothing of what it holds; the others follow.
+   */
+  rejoining?(): Promise<readonly ToldAnew[]>;
   /** The lease holds again after it had run out. */
   back?(): void;
 }
 
 const BEATS_PER_LEASE = 3;
 const ATTEMPTS = 5;
-/** Some stores take no more than some hundred writes in a commit. */
-const WRITES_AT_ONCE = 100;
 /** After a pause nobody waits longer than this for the store to say what has changed meanwhile. */
 const AWAKE_LIMIT_MS = 2_000;
 
@@ -48,6 +54,8 @@ export class Instance {
   #beat = 0;
   #confirmedAt = Number.NEGATIVE_INFINITY;
   #isLapsed = false;
+  /** Others had declared this process dead, and it has not told everything anew yet. */
+  #isForgotten = false;
   #beating: Promise<void> | undefined;
   #ticked: { readonly monotonic: number; readonly wall: number };
   #pauses = 0;
@@ -147,18 +155,21 @@ export class Instance {
 
   async #send(isKnown: boolean): Promise<void> {
     const { store, clock } = this.parts;
-    let words: readonly StoreWrite[] = [];
+    let told: readonly ToldAnew[] = this.#isForgotten ? await this.#everythingToTell() : [];
     for (let attempt = 0; attempt < ATTEMPTS && !this.#left; attempt += 1) {
       const sentAt = clock.monotonic();
+      const [first] = told;
       const revision = await store.commit({
-        conditions: [{ key: this.#key, revision: this.#revision }],
-        writes: [{ key: this.#key, value: this.#encode() }, ...words.slice(0, WRITES_AT_ONCE)],
+        conditions: [{ key: this.#key, revision: this.#revision }, ...(first?.conditions ?? [])],
+        writes: [{ key: this.#key, value: this.#encode() }, ...(first?.writes ?? [])],
       });
       if (revision !== undefined) {
         this.#revision = revision;
+        first?.written(revision);
+        // Lives again only when others know what it holds; what fails here is told by a later heartbeat.
+        if (!(await this.#tell(told.slice(1)))) return;
+        this.#isForgotten = false;
         this.#confirmed(sentAt);
-        for (let from = WRITES_AT_ONCE; from < words.length; from += WRITES_AT_ONCE)
-          await store.commit({ conditions: [], writes: words.slice(from, from + WRITES_AT_ONCE) });
         this.#restored();
         return;
       }
@@ -166,10 +177,27 @@ export class Instance {
       // A heartbeat whose answer was lost may have been stored all the same. Without an entry, others have declared this process dead.
       this.#revision = entry === undefined ? 0 : entry.revision;
       if (entry === undefined && isKnown) {
+        this.#isForgotten = true;
+        this.#confirmedAt = Number.NEGATIVE_INFINITY;
         this.#lapsed();
-        words = [...this.#listeners].flatMap((listener) => listener.rejoining?.() ?? []);
       }
+      if (this.#isForgotten) told = await this.#everythingToTell();
     }
+  }
+
+  async #everythingToTell(): Promise<ToldAnew[]> {
+    const told: ToldAnew[] = [];
+    for (const listener of this.#listeners) told.push(...((await listener.rejoining?.()) ?? []));
+    return told;
+  }
+
+  async #tell(told: readonly ToldAnew[]): Promise<boolean> {
+    for (const { conditions, writes, written } of told) {
+      const revision = await this.parts.store.commit({ conditions, writes });
+      if (revision === undefined) return false;
+      written(revision);
+    }
+    return true;
   }
 
   #confirmed(sentAt: number): void {
@@ -179,6 +207,7 @@ export class Instance {
 
   #awaitLapse(): void {
     this.#lapse?.();
+    if (this.#left) return;
     const left = this.leaseMs - (this.parts.clock.monotonic() - this.#confirmedAt);
     // Timers may come a little early, so the clock decides.
     this.#lapse = this.parts.clock.after(Math.max(1, left), () => {

@@ -78,8 +78,9 @@ export class Rollback {
         previousVersionId: failedVersionId,
         failure: begun.failure ?? { step: 'settle', message: '' },
       };
+      const failures = rest.failures + (begun.failuresBefore ?? 0) + 1;
       return {
-        state: { ...rest, failures: rest.failures + 1, lastRotation, obligations: [...rest.obligations, obligation] },
+        state: { ...rest, failures, lastRotation, obligations: [...rest.obligations, obligation] },
         edit: { record: setVersionState(promoted, failedVersionId, 'draining') },
       };
     });
@@ -90,7 +91,7 @@ export class Rollback {
 
   async #begin(
     tenure: Tenure,
-    { versionId, rotator, notes }: RetireObligation,
+    { versionId, rotator, notes, failuresBefore }: RetireObligation,
     failedVersionId: string,
     message: string,
   ): Promise<RotationState | undefined> {
@@ -115,6 +116,7 @@ export class Rollback {
         failedVersionId,
         notes,
         failure: { step: 'settle', message },
+        ...(failuresBefore === undefined ? {} : { failuresBefore }),
       };
       return {
         state: { ...before, active, obligations: before.obligations.filter((other) => other !== obligation) },

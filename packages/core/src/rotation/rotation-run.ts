@@ -144,6 +144,7 @@ export class RotationRun {
         step: 'settle' as const,
         since: now,
         notes,
+        ...(before.failures === 0 ? {} : { failuresBefore: before.failures }),
         ...(deadline === undefined ? { notBefore: now + probationMs(record.rotation, reason, now) } : { deadline }),
       };
       return {

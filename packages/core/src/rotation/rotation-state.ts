@@ -19,6 +19,8 @@ export interface ActiveRotation {
   readonly deadline?: number;
   /** Of a rollback: the version that failed. `versionId` is the one that is put back. */
   readonly failedVersionId?: string;
+  /** Of a rollback: see `RetireObligation.failuresBefore`. */
+  readonly failuresBefore?: number;
 }
 
 export interface StepFailure {
@@ -41,6 +43,8 @@ export interface RetireObligation {
   readonly notes: RotationNotes;
   /** It is not retired before this time, so that what consumers report can still put it back. */
   readonly notBefore?: number;
+  /** Rotations in a row that had failed before the one that replaced it: counted on when that is rolled back, so that rollbacks add up too. */
+  readonly failuresBefore?: number;
   /** From this time on it is retired whoever still holds it. */
   readonly deadline?: number;
   /** Who had moved on when it was found to be held by nobody else, and who was cut off. */

@@ -9,6 +9,7 @@ import {
   type PendingContext,
   type RetireContext,
   type RetireReport,
+  type RotationContext,
   type RotationEvent,
   type Secret,
   type SecretConsumer,
@@ -18,6 +19,7 @@ import {
   type StoreDriver,
 } from '@nestjs-secrets/core';
 import { SecretsRuntime } from '../../src/module/secrets-runtime.js';
+import type { Host } from './host.js';
 
 export interface Login {
   readonly username: string;
@@ -33,10 +35,18 @@ export class Target {
   }
 }
 
+/** A step by which a rotator changed the target. */
+export interface Deed {
+  readonly step: string;
+  readonly versionId: string;
+}
+
 /** Steps that fail when told to, over a target in memory. `hook` sees each step before its effect (`before`) and after it. */
 export class TargetRotator implements SecretRotator<Login> {
   readonly name = 'target';
   readonly failing = new Map<string, Error>();
+  /** What this one has changed in the target, in order. */
+  readonly deeds: Deed[] = [];
   hook: (step: string, side: 'before' | 'after', context: { secretName: string }) => void | Promise<void> = () =>
     undefined;
 
@@ -61,9 +71,10 @@ export class TargetRotator implements SecretRotator<Login> {
   }
 
   async apply(context: PendingContext<Login>): Promise<void> {
-    await this.#step('apply', context, () =>
-      this.target.accounts.set(context.pending.value.username, context.pending.value.password),
-    );
+    await this.#step('apply', context, () => {
+      this.#act('apply', context, context.pending);
+      this.target.accounts.set(context.pending.value.username, context.pending.value.password);
+    });
   }
 
   async verify(context: PendingContext<Login>): Promise<void> {
@@ -75,6 +86,7 @@ export class TargetRotator implements SecretRotator<Login> {
   async undo(context: PendingContext<Login>): Promise<void> {
     await this.#step('undo', context, () => {
       const { username } = context.pending.value;
+      this.#act('undo', context, context.pending);
       if (this.ring !== undefined) this.target.accounts.delete(username);
       else if (context.current !== undefined) this.target.accounts.set(username, context.current.value.password);
     });
@@ -82,9 +94,15 @@ export class TargetRotator implements SecretRotator<Login> {
 
   async retire(context: RetireContext<Login>): Promise<RetireReport> {
     return this.#step('retire', context, () => {
+      this.#act('retire', context, context.retiring);
       if (this.target.opens(context.retiring.value)) this.target.accounts.delete(context.retiring.value.username);
       return { refused: !this.target.opens(context.retiring.value), sessionsEnded: 0, sessionsLeft: 0 };
     });
+  }
+
+  #act(step: string, context: RotationContext, { versionId }: SecretVersion): void {
+    context.assertHolder();
+    this.deeds.push({ step, versionId });
   }
 
   async #step<R>(step: string, context: { secretName: string }, effect: () => R): Promise<R> {
@@ -109,14 +127,21 @@ export interface World {
   secret(name: string): Promise<Secret<Login>>;
 }
 
-export async function startWorld(options: SecretsModuleOptions & { clock?: SimulatedClock } = {}): Promise<World> {
+export interface WorldOptions extends SecretsModuleOptions {
+  readonly clock?: SimulatedClock;
+  /** Where this one of several processes runs; they share a clock, which moves them all. */
+  readonly host?: Host;
+}
+
+export async function startWorld({ host, ...options }: WorldOptions = {}): Promise<World> {
   const clock = options.clock ?? new SimulatedClock();
-  const store = options.store ?? memoryStore();
+  const store = host?.store ?? options.store ?? memoryStore();
+  const ownClock = host?.clock ?? clock;
   const keys: KeyProvider = options.keys ?? ephemeralKeys();
-  const timers = { set: (_name: string, delayMs: number, task: () => void) => clock.after(delayMs, task) };
+  const timers = { set: (_name: string, delayMs: number, task: () => void) => ownClock.after(delayMs, task) };
   const runtime = await SecretsRuntime.start(
     // Heartbeats far apart, so that hours go by quickly.
-    { refreshIntervalMs: 0, instance: { leaseMs: 3_600_000 }, ...options, store, keys, clock },
+    { refreshIntervalMs: 0, instance: { leaseMs: 3_600_000 }, ...options, store, keys, clock: ownClock },
     timers,
   );
   if (runtime.own === undefined) throw new Error('no manager');
