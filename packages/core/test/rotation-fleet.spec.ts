@@ -62,6 +62,32 @@ describe('two instances over one store', () => {
     await expectAtRest(fleet, fleet.at(0), 'v7');
   });
 
+  it('give a lease back whose commit had no answer, though nothing was begun under it', async () => {
+    const fleet = await startFleet();
+    const index = (value: Uint8Array | null) =>
+      fleet.shared.commit({ conditions: [], writes: [{ key: 'unfinished/Db', value }] });
+    // Whoever looks first believes that something is unfinished, and somebody else is through with it meanwhile.
+    await index(new Uint8Array(0));
+    let taker: Member | undefined;
+    for (const member of fleet.members) {
+      member.host.beforeCommit = async ({ writes }) => {
+        if (taker !== undefined || !writes.some(({ key }) => key === 'rotation/Db')) return;
+        taker = member;
+        member.host.answersToLose = 1;
+        await index(null);
+      };
+    }
+    for (let looks = 0; looks < 100 && taker === undefined; looks += 1) await fleet.clock.advance(LEASE_MS / 10);
+    expect([taker?.host.answersToLose, (await fleet.journal()).fence]).toEqual([0, 1]);
+    const other = fleet.members.find((member) => member !== taker) ?? fleet.at(1);
+    let retired: string | undefined;
+    const second = other.manager.rotateSecret('Db', { until: 'retired' });
+    void second.then((result) => (retired = result.versionId));
+    for (let looks = 0; looks < 100 && retired === undefined; looks += 1) await fleet.clock.advance(LEASE_MS / 10);
+    expect(retired).toBe('v2');
+    await expectAtRest(fleet, other, 'v2');
+  });
+
   it('tell both of a failure, with the message of the one that acted', async () => {
     const fleet = await startFleet();
     const [one, other] = [fleet.at(0), fleet.at(1)];

@@ -1,5 +1,6 @@
 import type { Cancel } from '../foundation/clock.js';
 import type { EngineContext } from './engine-context.js';
+import { isUnfinished } from './rotation-state.js';
 
 export interface AdoptionDuties {
   /** Whether this instance is at work on the secret already. */
@@ -64,10 +65,11 @@ export class Adoption {
     try {
       for (const name of await journal.unfinished()) {
         if (this.#stopped) return;
+        if (tenures.isEntering(name)) continue;
         const held = tenures.holds(name);
         if (held) await this.#yield(name);
         // What is held may have come to a stop as well: a commit whose answer was lost has perhaps begun what nobody here knows of.
-        const isOpen = held ? tenures.holds(name) : await this.#isFree(name);
+        const isOpen = held ? isUnfinished(await journal.read(name)) && tenures.holds(name) : await this.#isFree(name);
         if (isOpen && !this.duties.isBusy(name)) this.duties.goOn(name).catch(() => undefined);
       }
       await this.duties.reap();

@@ -12,7 +12,10 @@ import {
 } from './rotation-state.js';
 
 export const JOURNAL_PREFIX = 'rotation/';
-/** One empty entry for each journal with something under way, so that looking for what others left costs what is unfinished. */
+/**
+ * One empty entry for each journal with something under way, if only a lease, so that looking for what others left costs what is unfinished. A lease
+ * whose commit had no answer is found by its own holder this way.
+ */
 const UNFINISHED_PREFIX = 'unfinished/';
 const ATTEMPTS = 50;
 const PAGE = 500;
@@ -37,7 +40,7 @@ export class RotationJournal {
     return (await this.#load(secretName)).state;
   }
 
-  /** The names of all secrets that have something under way. */
+  /** The names of all secrets that have something under way, or a lease that somebody holds. */
   async unfinished(): Promise<string[]> {
     const names: string[] = [];
     for (;;) {
@@ -78,7 +81,8 @@ export class RotationJournal {
       }
       const token = (state.fence ?? 0) + 1;
       const next: RotationState = { ...state, fence: token, lease: { holder, token } };
-      const committed = await this.store.commit({ conditions, writes: [journalWrite(secretName, next)] });
+      const writes = [journalWrite(secretName, next), ...indexWrites(secretName, state, next)];
+      const committed = await this.store.commit({ conditions, writes });
       if (committed !== undefined) return next;
     }
     throw new StoreContentionError(secretName);
@@ -193,7 +197,7 @@ function journalWrite(secretName: string, state: RotationState): StoreWrite {
 }
 
 function indexWrites(secretName: string, before: RotationState, after: RotationState): StoreWrite[] {
-  const unfinished = isUnfinished(after);
-  if (unfinished === isUnfinished(before)) return [];
-  return [{ key: UNFINISHED_PREFIX + secretName, value: unfinished ? Buffer.alloc(0) : null }];
+  const isListed = (state: RotationState): boolean => isUnfinished(state) || state.lease !== undefined;
+  if (isListed(after) === isListed(before)) return [];
+  return [{ key: UNFINISHED_PREFIX + secretName, value: isListed(after) ? Buffer.alloc(0) : null }];
 }

@@ -132,6 +132,11 @@ export class Tenures {
     return this.#held.has(secretName);
   }
 
+  /** Whether this process is just taking the lease up. */
+  isEntering(secretName: string): boolean {
+    return this.#entering.has(secretName);
+  }
+
   get(secretName: string): Tenure | undefined {
     return this.#held.get(secretName);
   }
