@@ -262,6 +262,29 @@ describe('Secret', () => {
 });
 
 describe('the candidates of a handle', () => {
+  it('bring a handle up to date whose hint was lost', async () => {
+    const source = new ScriptedSource();
+    source.deliver(1);
+    const { handles } = open(source);
+    const secret = await handles.open('S');
+    source.deliver(2);
+    expect((await secretLink(secret).candidates()).map(({ versionId }) => versionId)).toEqual(['v2']);
+    expect(secret.versionId).toBe('v2');
+    handles.close();
+  });
+
+  it('are given as they are when the handle cannot be brought up to date', async () => {
+    const source = new ScriptedSource();
+    source.deliver(1);
+    const { handles } = open(source);
+    const secret = await handles.open('S');
+    source.deliver(2);
+    source.fetch = () => Promise.reject(new Error('the store is away'));
+    expect((await secretLink(secret).candidates()).map(({ versionId }) => versionId)).toEqual(['v2']);
+    expect(secret.versionId).toBe('v1');
+    handles.close();
+  });
+
   it('I5 are asked for again when the handle has moved on meanwhile: what was current then may be on its way out', async () => {
     const source = new ScriptedSource();
     source.deliver(1);

@@ -115,6 +115,8 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
       const held = await Promise.all(snapshots.map((snapshot) => toHeld<T>(this.parts, snapshot)));
       // What was current when it was read is not protected by this handle any more once it has moved on: the answer is of the past.
       if (held.some(({ promotion }) => promotion < this.#held.promotion)) continue;
+      // The hint of a change was lost, so the handle catches up first: what is current is for whoever asks to know.
+      if (held.some(({ promotion }) => promotion > this.#held.promotion) && (await this.#caughtUp())) continue;
       return held.map(({ versionId, value }) => new ConcealedVersion(this.name, versionId, value));
     }
     // A source that stays behind what it has said before knows of no candidates that could be believed.
@@ -176,6 +178,12 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
       // In the same turn as the last look at `#again`, so that no call can join a refresh that looks no more.
       this.#refreshing = undefined;
     }
+  }
+
+  async #caughtUp(): Promise<boolean> {
+    const { promotion } = this.#held;
+    await this.refresh().catch(() => undefined);
+    return this.#held.promotion > promotion;
   }
 
   async #wakeUp(pauses: number): Promise<void> {

@@ -150,7 +150,7 @@ export class Invariants {
     };
     const isCutOff = !this.isPresent(process) || versionIds.some((id) => this.#emergency.has(id) || isAbsent(id));
     const tell = (): void =>
-      this.#violated('no failed query', `${process.name} was ${failure} with ${versionIds.join(' in place of ')}`);
+      this.#violated('no failed query', `${process.name} was ${failure} with ${versionIds.join()}`);
     if (failure === 'killed' && !isCutOff) tell();
     if (failure === 'refused' && this.isPresent(process)) tell();
     if (failure === 'denied' && !versionIds.some((id) => this.#spoiled.has(id))) tell();

@@ -143,7 +143,7 @@ export class Instance {
       triesCandidates: mutation !== 'no candidate retry',
       thinkMs: () => random.between(0, scenario.thinkMs),
       onFailure: (failure, versionIds) => {
-        world.trace(process, `work failed: ${failure} with ${versionIds.join(' in place of ')}`);
+        world.trace(process, `work failed: ${failure} with ${versionIds.join()}`);
         invariants.failed(process, failure, versionIds);
       },
     });
