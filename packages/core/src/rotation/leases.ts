@@ -1,7 +1,7 @@
 import { type Cancel, pause } from '../foundation/clock.js';
 import { isSecretsError, LeaseUnsupportedError, RotationInterruptedError } from '../foundation/errors.js';
 import { redactError } from '../foundation/redaction.js';
-import { leaseTtlMs } from '../versions/rotation-policy.js';
+import { leaseTtlMs, type RotationPolicy } from '../versions/rotation-policy.js';
 import { addLease, leaseName, type SecretRecord, versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, messageOf, retryDelay } from './engine-context.js';
 import type { RotationRequest } from './rotation-request.js';
@@ -28,7 +28,14 @@ export class Leases {
   constructor(
     private readonly context: EngineContext,
     private readonly rotate: Rotate,
-  ) {}
+  ) {
+    // Taken for dead, it may have lost them.
+    context.instance.listen({
+      back: () => {
+        for (const name of this.#renewing.keys()) this.#renewLater(name, 0, 0);
+      },
+    });
+  }
 
   /** What this instance knows a secret by: the name of its lease where there is one. */
   nameOf(secretName: string): string {
@@ -68,7 +75,7 @@ export class Leases {
       if (instanceId === instance.id || !(await instances.isGone(instanceId))) continue;
       const rotator = (await versions.find(name))?.record.rotation?.rotator;
       // Whoever has the rotator does it.
-      if (rotator !== undefined && rotators.has(rotator)) await this.#revoke(name);
+      if (rotator !== undefined && rotators.has(rotator)) await this.#revoke(name, () => instances.isGone(instanceId));
     }
   }
 
@@ -78,25 +85,31 @@ export class Leases {
     this.#renewing.clear();
     if (this.#own.size === 0) return;
     const inTime = new AbortController();
-    const revoking = Promise.allSettled([...this.#own.values()].map((name) => this.#revoke(name)));
+    const revoking = Promise.allSettled([...this.#own.values()].map((name) => this.#revoke(name, async () => true)));
     await Promise.race([revoking, pause(this.context.clock, LEAVE_LIMIT_MS, inTime.signal)]);
     inTime.abort();
   }
 
   async #open(secretName: string): Promise<void> {
-    const { versions, instance, rotators, clock } = this.context;
+    const { versions, instance, rotators } = this.context;
     const policy = (await versions.find(secretName))?.record.rotation;
     if (policy?.lease === undefined) return;
     const rotator = rotators.get(policy.rotator, secretName);
     if (rotator.strategy !== 'lease' || rotator.renew === undefined)
       throw new LeaseUnsupportedError(secretName, policy.rotator);
     const name = leaseName(secretName, instance.id);
-    await versions.change(name, (before) => ({
-      record: before ?? addLease(secretName, instance.id, policy, clock.now()),
-    }));
-    await this.rotate(name, { reason: 'first-version' });
+    await this.#make(secretName, policy, 0);
     this.#own.set(secretName, name);
     this.#renewLater(name, leaseTtlMs(policy) / RENEWALS_PER_TTL, 0);
+  }
+
+  async #make(secretName: string, policy: RotationPolicy, counted: number): Promise<void> {
+    const { versions, instance, clock } = this.context;
+    const name = leaseName(secretName, instance.id);
+    await versions.change(name, (before) => ({
+      record: before ?? addLease(secretName, instance.id, policy, clock.now(), counted),
+    }));
+    await this.rotate(name, { reason: 'first-version' });
   }
 
   #renewLater(name: string, delayMs: number, attempts: number): void {
@@ -124,9 +137,20 @@ export class Leases {
         const failed = { secretName: name, rotationId: '', at, step: undefined, retryAt: at + delay };
         events.next({ type: 'failed', ...failed, message: `renewing the lease: ${messageOf(error)}` });
       }
-      if (isSecretsError(error, 'LEASE_LOST')) await this.rotate(name, { reason: 'requested' }).catch(() => undefined);
+      await this.#replaceLost(name, error).catch(() => undefined);
       this.#renewLater(name, delay, attempts + 1);
     }
+  }
+
+  /** What was taken away is made anew: the account alone, or all of it, as when this instance was taken for dead. */
+  async #replaceLost(name: string, error: unknown): Promise<void> {
+    const { versions } = this.context;
+    if (isSecretsError(error, 'LEASE_LOST')) await this.rotate(name, { reason: 'requested' });
+    if (!isSecretsError(error, 'SECRET_NOT_FOUND')) return;
+    const secretName = this.secretOf(name);
+    const policy = (await versions.find(secretName))?.record.rotation;
+    // Grows with every commit, and so faster than anything that is counted in a record.
+    if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision());
   }
 
   async #renew(name: string): Promise<void> {
@@ -147,11 +171,13 @@ export class Leases {
     });
   }
 
-  async #revoke(name: string): Promise<void> {
-    const { journal, clock, events, turns, rotators } = this.context;
+  async #revoke(name: string, isToGo: () => Promise<boolean>): Promise<void> {
+    const { journal, clock, events, turns, rotators, consumers, reports, instances } = this.context;
     await this.#under(name, async (tenure, record) => {
       // First the rotation under way must come to its end, here or elsewhere.
       if (isUnfinished(await journal.read(name))) return;
+      // Who has come back meanwhile renews under this tenure, too.
+      if (!(await isToGo())) return;
       const version = versionAt(record, 'current');
       const { rotation: policy, lease } = record;
       if (version !== undefined && policy !== undefined && lease !== undefined) {
@@ -168,12 +194,18 @@ export class Leases {
           throw redactError(error, [retiring.value]);
         }
       }
+      // Tokens are counted anew after this, so an old one must not get here.
+      tenure.assertHolder();
       await tenure.remove();
+      await consumers.tidy(name);
+      await reports.tidy(name, (id) => instances.isGone(id));
     });
   }
 
   async #under(name: string, work: (tenure: Tenure, record: SecretRecord) => Promise<void>): Promise<void> {
     const { tenures, versions } = this.context;
+    // Entering would leave a journal of nothing.
+    if ((await versions.find(name)) === undefined) return;
     const tenure = await tenures.enter(name);
     if (!(tenure instanceof Tenure)) throw new RotationInterruptedError(name);
     try {

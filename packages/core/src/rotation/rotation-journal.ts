@@ -1,4 +1,5 @@
 import { RotationInterruptedError, StoreContentionError } from '../foundation/errors.js';
+import { borrowKey } from '../fleet/acknowledgements.js';
 import { INSTANCE_PREFIX } from '../fleet/instance-record.js';
 import type { StoreCondition, StoreDriver, StoreWrite } from '../store/store-driver.js';
 import type { SecretRecord } from '../versions/secret-record.js';
@@ -165,6 +166,7 @@ export class RotationJournal {
         writes: [
           { key: JOURNAL_PREFIX + secretName, value: null },
           { key: UNFINISHED_PREFIX + secretName, value: null },
+          { key: borrowKey(secretName), value: null },
         ],
       });
       if (removed) return;

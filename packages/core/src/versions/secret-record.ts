@@ -77,8 +77,17 @@ export function leaseName(secretName: string, instanceId: string): string {
   return checkSecretName(`${secretName}@${instanceId}`);
 }
 
-/** The record of an instance's own credential, which has no version yet. */
-export function addLease(of: string, instanceId: string, rotation: RotationPolicy, now: number): SecretRecord {
+/**
+ * The record of an instance's own credential, which has no version yet. Versions and promotions are counted from `counted` on: those who knew a
+ * record of this name that was removed must find nothing in it that they have seen before.
+ */
+export function addLease(
+  of: string,
+  instanceId: string,
+  rotation: RotationPolicy,
+  now: number,
+  counted: number,
+): SecretRecord {
   return {
     format: 1,
     name: leaseName(of, instanceId),
@@ -89,8 +98,8 @@ export function addLease(of: string, instanceId: string, rotation: RotationPolic
     updatedAt: now,
     rotation,
     lease: { of, instanceId },
-    nextSequence: 1,
-    promotion: 0,
+    nextSequence: counted + 1,
+    promotion: counted,
     rolledBack: false,
     versions: [],
     stages: [],

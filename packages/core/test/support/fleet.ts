@@ -2,6 +2,7 @@ import {
   ephemeralKeys,
   type KeyProvider,
   memoryStore,
+  type NamedRotator,
   type RotationEvent,
   type RotationPolicy,
   type StoreDriver,
@@ -41,6 +42,8 @@ export interface FleetOptions {
   readonly ring?: readonly string[];
   readonly policy?: Omit<RotationPolicy, 'rotator'>;
   readonly rotator?: (target: Target, ring: readonly string[] | undefined) => TargetRotator;
+  /** What the member at a place has besides. */
+  readonly others?: (place: number) => readonly NamedRotator[];
 }
 
 /** Keys that several processes of a test share, and none of them closes. */
@@ -58,7 +61,7 @@ export function sharedKeys(keys: KeyProvider = ephemeralKeys()): KeyProvider {
 /** Processes over one store and one target, with a secret `Db` that has its first version; all of them rotate. */
 export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
   const { size = 2, ring = ['app_1', 'app_2'], policy } = options;
-  const { rotator: make = (...parts) => new TargetRotator(...parts) } = options;
+  const { rotator: make = (...parts) => new TargetRotator(...parts), others = () => [] } = options;
   const [clock, shared, keys, target] = [new SimulatedClock(), memoryStore(), sharedKeys(), new Target()];
   await shared.open();
   const events: RotationEvent[] = [];
@@ -70,7 +73,7 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
       clock,
       host,
       keys,
-      rotators: [rotator],
+      rotators: [rotator, ...others(place)],
       randomness: seededRandomness(`process ${place}`),
       ids: { next: () => `p${place}-${(ids += 1)}` },
       instance: { leaseMs: LEASE_MS, processes: unknownProcesses },
