@@ -230,3 +230,23 @@ describe('an emergency', () => {
     expect(fleet.target.opens(leaked)).toBe(false);
   });
 });
+
+describe('a probation', () => {
+  it.each([
+    ['ahead', 3_600_000],
+    ['behind', -3_600_000],
+  ])(
+    'lasts no longer than it was meant to when the clock of the instance that promoted was %s',
+    async (_how, aheadMs) => {
+      const fleet = await startFleet({ hosts: [{ aheadMs }, {}], policy: { probation: '10m' } });
+      const promoting = fleet.at(0);
+      await promoting.manager.rotateSecret('Db');
+      promoting.host.kill();
+      await fleet.clock.advance(4 * LEASE_MS);
+      expect(await fleet.journal()).toMatchObject({ lease: { holder: fleet.at(1).id } });
+      expect(isRetired(fleet)).toBe(aheadMs < 0);
+      await fleet.clock.advance(600_000);
+      expect(isRetired(fleet)).toBe(true);
+    },
+  );
+});

@@ -32,6 +32,9 @@ export class Settling {
   #told = '';
   #settled: Settled | undefined;
   #isPutBack = false;
+  #deadline = Number.POSITIVE_INFINITY;
+  /** When probation ends, by this process's own monotonic clock. */
+  #probationEnds: number | undefined;
   /** Never changes: what was tried while the version was current. */
   #undone: readonly string[] | undefined;
 
@@ -69,13 +72,10 @@ export class Settling {
     );
   }
 
-  #deadline = Number.POSITIVE_INFINITY;
-  #notBefore = 0;
-
   #nextLookMs(): number {
-    const now = this.context.clock.now();
-    const times = [this.#deadline, this.#notBefore].filter((time) => time > now).map((time) => time - now);
-    return Math.min(LONGEST_LOOK_MS, this.context.instances.lookEveryMs, ...times);
+    const { clock, instances } = this.context;
+    const times = [this.#deadline - clock.now(), (this.#probationEnds ?? 0) - clock.monotonic()];
+    return Math.min(LONGEST_LOOK_MS, instances.lookEveryMs, ...times.filter((time) => time > 0));
   }
 
   async #look(): Promise<boolean> {
@@ -89,7 +89,8 @@ export class Settling {
       return true;
     }
     this.#deadline = obligation.deadline ?? Number.POSITIVE_INFINITY;
-    this.#notBefore = obligation.deadline === undefined ? (obligation.notBefore ?? 0) : 0;
+    this.#probationEnds ??= clock.monotonic() + this.#probationLeft(obligation);
+    const isOnProbation = obligation.deadline === undefined && clock.monotonic() < this.#probationEnds;
     if (await this.surroundings.putBack()) {
       this.#isPutBack = true;
       return true;
@@ -100,10 +101,15 @@ export class Settling {
     const now = clock.now();
     if (now >= this.#deadline) return this.#cutOff(obligation, use);
     this.#tell(obligation, holders);
-    if (holders.length > 0 || now < this.#notBefore) return false;
+    if (holders.length > 0 || isOnProbation) return false;
     const report = { at: now, acknowledged: use.acknowledged, cutOff: [] };
     this.#settled = { report, condition: use.condition };
     return true;
+  }
+
+  /** The clock of the instance that promoted may be ahead of this one, but no probation is longer than it was meant to be. */
+  #probationLeft({ notBefore = 0, since }: RetireObligation): number {
+    return Math.max(0, Math.min(notBefore - this.context.clock.now(), notBefore - since));
   }
 
   #cutOff({ rotationId, versionId }: RetireObligation, { holders, acknowledged }: VersionUse): true {

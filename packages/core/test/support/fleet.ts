@@ -11,7 +11,7 @@ import {
 import { SimulatedClock } from '@nestjs-secrets/testing';
 import { parseRotationState, type RotationState } from '../../src/rotation/rotation-state.js';
 import { seededRandomness } from '../seeded-randomness.js';
-import { Host } from './host.js';
+import { Host, type HostOptions } from './host.js';
 import { type Login, startWorld, Target, TargetRotator, type World } from './world.js';
 
 export const LEASE_MS = 9_000;
@@ -39,6 +39,8 @@ export interface Fleet {
 
 export interface FleetOptions {
   readonly size?: number;
+  /** The clocks of the members, in their order. */
+  readonly hosts?: readonly HostOptions[];
   readonly ring?: readonly string[];
   readonly policy?: Omit<RotationPolicy, 'rotator'>;
   readonly rotator?: (target: Target, ring: readonly string[] | undefined) => TargetRotator;
@@ -60,14 +62,14 @@ export function sharedKeys(keys: KeyProvider = ephemeralKeys()): KeyProvider {
 
 /** Processes over one store and one target, with a secret `Db` that has its first version; all of them rotate. */
 export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
-  const { size = 2, ring = ['app_1', 'app_2'], policy } = options;
+  const { size = 2, hosts = [], ring = ['app_1', 'app_2'], policy } = options;
   const { rotator: make = (...parts) => new TargetRotator(...parts), others = () => [] } = options;
   const [clock, shared, keys, target] = [new SimulatedClock(), memoryStore(), sharedKeys(), new Target()];
   await shared.open();
   const events: RotationEvent[] = [];
   const members: Member[] = [];
   for (let place = 0; place < size; place += 1) {
-    const [host, rotator] = [new Host(clock, shared), make(target, ring)];
+    const [host, rotator] = [new Host(clock, shared, hosts[place]), make(target, ring)];
     let ids = 0;
     const world = await startWorld({
       clock,

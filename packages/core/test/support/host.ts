@@ -9,6 +9,8 @@ import {
 import type { SimulatedClock } from '@nestjs-secrets/testing';
 
 export interface HostOptions {
+  /** How far its wall clock is ahead of the world's, in milliseconds; 0 by default. */
+  readonly aheadMs?: number;
   /** How fast its clocks run against the world's; 1 by default. */
   readonly pace?: number;
   /** Whether its monotonic clock stands still while it is frozen, as that of a suspended machine may. */
@@ -35,11 +37,11 @@ export class Host {
   constructor(
     private readonly world: SimulatedClock,
     shared: StoreDriver,
-    { pace = 1, sleeps = false }: HostOptions = {},
+    { aheadMs = 0, pace = 1, sleeps = false }: HostOptions = {},
   ) {
     const begun = world.now();
     this.clock = {
-      now: () => begun + (world.now() - begun) * pace,
+      now: () => aheadMs + begun + (world.now() - begun) * pace,
       monotonic: () => (world.now() - begun - (sleeps ? this.#slept : 0)) * pace,
       after: (delayMs, task): Cancel => {
         let isOver = false;
