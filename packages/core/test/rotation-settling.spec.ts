@@ -243,7 +243,8 @@ describe('a probation', () => {
       await promoting.manager.rotateSecret('Db');
       promoting.host.kill();
       await fleet.clock.advance(4 * LEASE_MS);
-      expect(await fleet.journal()).toMatchObject({ lease: { holder: fleet.at(1).id } });
+      expect((await fleet.journal()).fence).toBe(2);
+      // A clock that was behind shortens it, by as much at most.
       expect(isRetired(fleet)).toBe(aheadMs < 0);
       await fleet.clock.advance(600_000);
       expect(isRetired(fleet)).toBe(true);
