@@ -19,8 +19,8 @@ const POLL_INTERVAL_MS = 500;
 const WARM_UP = 5;
 
 /**
- * From the moment the commit that promotes a version is sent until the last of 200 live handles has it: 200 instances in 10 processes, each with a
- * connection of its own. On PostgreSQL against 200 bare clients in the same processes, in turns, that hear of a commit by LISTEN and select
+ * From the moment the commit that promotes a version is sent until the last of 200 live handles has it: 200 instances in 10 processes, 20 of which
+ * share the store connections of their process. On PostgreSQL against 200 bare clients in the same processes, in turns, that hear of a commit by LISTEN and select
  * one row. A polling store is held against its interval.
  */
 export async function benchFleet({ promotions }: { readonly promotions: number }): Promise<Row[]> {

@@ -1,6 +1,6 @@
 import { getSecretToken, type Secret } from '@nestjs-secrets/core';
 import pg from 'pg';
-import { startInstance, storeAt } from './fleet-instance.js';
+import { sharedStore, startInstance, storeAt } from './fleet-instance.js';
 import { BARE_CHANNEL, type FleetOrder, type FleetWord, sharedMoment } from './fleet-order.js';
 
 /** Tells the parent when the last of `size` has come to an id. */
@@ -37,8 +37,10 @@ async function startBareClient({ store }: FleetOrder, arrivals: Arrivals): Promi
 
 async function run(order: FleetOrder): Promise<void> {
   const versions = new Arrivals('version', order.instances);
+  const store = storeAt(order.store);
+  await store.open();
   for (let index = 0; index < order.instances; index += 1) {
-    const { app, definition } = await startInstance(order.keys, storeAt(order.store), false);
+    const { app, definition } = await startInstance(order.keys, sharedStore(store), false);
     const secret = app.get<Secret<string>>(getSecretToken(definition), { strict: false });
     secret.changes$.subscribe(({ versionId }) => versions.arrived(versionId));
   }

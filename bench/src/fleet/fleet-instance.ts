@@ -27,13 +27,26 @@ const tokenRotator: NamedRotator = {
 export function storeAt({ type, host, port, database, username, password, pollIntervalMs }: StoreAddress): StoreDriver {
   return sqlStore(new DataSource({ type, host, port, database, username, password }), {
     pollIntervalMs,
-    connections: 1,
     // While 200 applications start on a machine of two cores, an answer may take its time.
     answerWithinMs: 30_000,
   });
 }
 
-/** One instance of the fleet: an application of its own, with its own connection to the store. */
+/** One store for several applications of a process, which is open already and none of them closes. */
+export function sharedStore(store: StoreDriver): StoreDriver {
+  return {
+    name: store.name,
+    open: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+    get: (key) => store.get(key),
+    list: (options) => store.list(options),
+    revision: () => store.revision(),
+    commit: (commit) => store.commit(commit),
+    watch: (onHint, prefixes) => store.watch(onHint, prefixes),
+  };
+}
+
+/** One instance of the fleet: an application of its own, with a heartbeat, an acknowledgement and a live handle of its own. */
 export async function startInstance(
   keys: string,
   store: StoreDriver,

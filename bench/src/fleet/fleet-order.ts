@@ -14,7 +14,7 @@ export interface FleetOrder {
   readonly store: StoreAddress;
   /** The key file of the store. */
   readonly keys: string;
-  /** How many applications it runs, each an instance with a store connection of its own and one live handle. */
+  /** How many applications it runs, each an instance with one live handle. They share the store connections of their process. */
   readonly instances: number;
   /** How many bare clients it runs beside them, which listen and select; 0 where the database does not call. */
   readonly bareClients: number;
