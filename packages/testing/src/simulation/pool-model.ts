@@ -112,7 +112,8 @@ export class PoolModel {
   async #openAny(): Promise<Connection> {
     const { name, versionId, value } = this.secret;
     const refused = new Set<string>();
-    let cameBackAfter = 0;
+    const refusedEver = new Set<string>();
+    let begunAfter = 0;
     const opened = await this.#tryEach([{ name, versionId, value }], refused);
     if (opened !== undefined) return opened;
     if (!this.options.triesCandidates) return this.#giveUp('refused', refused);
@@ -124,10 +125,11 @@ export class PoolModel {
       this.#attachment.update();
       try {
         if (candidates.every((candidate) => refused.has(candidate.versionId))) {
-          // A change may have been undone between two looks: then the current version is right after all.
-          if (refused.size === cameBackAfter) return this.#giveUp('refused', refused);
-          cameBackAfter = refused.size;
-          refused.delete(this.secret.versionId);
+          // A change may have been made or undone between two log-ins: then one of them is right after all.
+          for (const versionId of refused) refusedEver.add(versionId);
+          if (refusedEver.size === begunAfter) return this.#giveUp('refused', refused);
+          begunAfter = refusedEver.size;
+          refused.clear();
         }
         const connection = await this.#tryEach(candidates, refused);
         if (connection !== undefined) return connection;

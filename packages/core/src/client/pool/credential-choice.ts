@@ -8,12 +8,14 @@ import { LivePoolCredentialsError } from './live-pool-errors.js';
 /** What one caller of a pool has tried so far. */
 export class LogInAttempts {
   readonly #refused = new Set<string>();
-  #cameBackAfter = 0;
+  readonly #refusedEver = new Set<string>();
+  #begunAfter = 0;
 
   /** Notes a refusal; false when there is nothing left to try, since this version had been refused before. */
   note(versionId: string): boolean {
     if (this.#refused.has(versionId)) return false;
     this.#refused.add(versionId);
+    this.#refusedEver.add(versionId);
     return true;
   }
 
@@ -22,13 +24,14 @@ export class LogInAttempts {
   }
 
   /**
-   * Whether to try the current version once more, now that all others were refused. Where one password changes, a change that is undone between
-   * two log-ins leaves no version that was not refused, though one of them is right.
+   * Whether to try all once more, now that every one was refused. Where one password changes, a change that is made or undone between two log-ins
+   * leaves no version that was not refused, though one of them is right. Once only, unless there was a new version since.
    */
-  comeBackTo(currentVersionId: string): boolean {
-    if (this.#refused.size === this.#cameBackAfter) return false;
-    this.#cameBackAfter = this.#refused.size;
-    return this.#refused.delete(currentVersionId);
+  beginAnew(): boolean {
+    if (this.#refusedEver.size === this.#begunAfter) return false;
+    this.#begunAfter = this.#refusedEver.size;
+    this.#refused.clear();
+    return true;
   }
 }
 
@@ -119,7 +122,7 @@ export class CredentialChoice {
       if (attempts.isUntried(this.pick().versionId)) return true;
       await this.learn();
       if (attempts.isUntried(this.pick().versionId)) return true;
-      if (!attempts.comeBackTo(this.currentVersionId)) return false;
+      if (!attempts.beginAnew()) return false;
       this.forgive();
       return true;
     } catch {
