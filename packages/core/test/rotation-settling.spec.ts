@@ -141,6 +141,22 @@ describe('I5: a replaced version', () => {
     expect(isRetired(fleet)).toBe(true);
   });
 
+  it('is looked at again when an instance begins to follow the secret between the look and the commit', async () => {
+    const fleet = await startFleet({ policy: { probation: LEASE_MS } });
+    const [one, other] = [fleet.at(0), fleet.at(1)];
+    let tries = 0;
+    one.host.beforeCommit = async ({ conditions, writes }) => {
+      if (!conditions.some(({ key }) => key === 'borrow/Db') || !writes.some(({ key }) => key === 'rotation/Db'))
+        return;
+      tries += 1;
+      if (tries === 1) await other.secret('Db');
+    };
+    await one.manager.rotateSecret('Db');
+    await fleet.settled();
+    expect(tries).toBe(2);
+    expect((await fleet.journal()).lastRetired?.settled?.acknowledged).toEqual([other.id]);
+  });
+
   it('is not waited for by an instance without a handle on the secret', async () => {
     const fleet = await startFleet({ size: 3 });
     const rotating = fleet.at(0).manager.rotateSecret('Db', { until: 'retired' });

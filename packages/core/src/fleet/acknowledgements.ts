@@ -27,7 +27,7 @@ export function acknowledgementKey(secretName: string, instanceId: string): stri
   return `${ACKNOWLEDGEMENT_PREFIX}${secretName}:${instanceId}`;
 }
 
-/** Changes whenever an instance that had let go of old versions may take one up again. */
+/** Changes whenever an instance begins to follow the secret, or may take an old version up again that it had let go of. */
 export function borrowKey(secretName: string): string {
   return BORROW_PREFIX + secretName;
 }
@@ -65,7 +65,8 @@ export class Acknowledgements {
    */
   async register(secretName: string): Promise<void> {
     if (!this.#latest.has(secretName)) this.#latest.set(secretName, { secretName, promotion: 0, held: [] });
-    await this.#say(secretName);
+    // Whoever has looked at the words without this one must look again.
+    await this.#say(secretName, true);
   }
 
   /** Takes the newest word on a secret. */
