@@ -219,6 +219,6 @@ describe('the word of a handle', () => {
     expect(candidates.map(({ versionId }) => versionId)).toEqual(['v2', 'v1']);
     expect([words.at(-1), borrows()]).toEqual([{ promotion: 2, held: ['v1'] }, 2]);
     await clock.advance(0);
-    expect([words.at(-1), borrows()]).toEqual([{ promotion: 2, held: [] }, 1]);
+    expect([words.at(-1), borrows()]).toEqual([{ promotion: 2, held: [] }, 2]);
   });
 });

@@ -17,6 +17,8 @@ export interface ChaosOptions {
   /** A fault begins this often, in milliseconds. */
   readonly faultEveryMs?: readonly [least: number, most: number];
   readonly told?: (what: string) => void;
+  /** Given what the processes and the store wrote down, for whoever looks into a violation. */
+  readonly keepHistory?: (entries: readonly object[]) => Promise<void>;
 }
 
 /** What `npm run chaos` writes. Everything from `failedOnSurvivors` to `hung` must be 0. */
@@ -82,6 +84,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     const hung = pending.flatMap((names, index) =>
       (names as readonly string[]).map((name) => `${fleet.at(index).name}: ${name} has not ended`),
     );
+    await options.keepHistory?.(await fleet.history());
     const proof = await fleet.proof();
     const living = await watch.end(proof.retirements);
     const verdict = judgeQueries(fleet.started, fleet.leaseMs);

@@ -11,6 +11,7 @@ const { values } = parseArgs({
     faults: { type: 'string' },
     lease: { type: 'string', default: '2000' },
     json: { type: 'string' },
+    history: { type: 'string' },
   },
 });
 
@@ -29,12 +30,18 @@ async function main(): Promise<void> {
     seed,
     leaseMs: Number(values.lease),
     ...(faults === undefined ? {} : { faults }),
+    ...(values.history === undefined ? {} : { keepHistory: lines(values.history) }),
     told: (what) => process.stderr.write(`${what}\n`),
   });
   const json = `${JSON.stringify(report, undefined, 2)}\n`;
   process.stdout.write(json);
   if (values.json !== undefined) await writeFile(values.json, json);
   if (report.violations.length > 0) process.exitCode = 1;
+}
+
+/** Writes one line of JSON for each entry. */
+function lines(file: string): (entries: readonly object[]) => Promise<void> {
+  return (entries) => writeFile(file, entries.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
 }
 
 void main();

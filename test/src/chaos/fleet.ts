@@ -160,6 +160,15 @@ export class Fleet {
     }
   }
 
+  /** For whoever looks into a violation: which process was which instance, and every change of the store in its order. */
+  async history(): Promise<object[]> {
+    const instances = this.started.map((process) => {
+      const { instanceId, failed } = process.history();
+      return { process: process.name, instanceId, freezes: process.freezes, failed };
+    });
+    return [...instances, ...(await readAudit((sql) => this.inStore(sql)))];
+  }
+
   /** What the store's own record of all changes proves so far, held against the logs of all processes. */
   async proof(): Promise<JournalProof> {
     const rows = await readAudit((sql) => this.inStore(sql));
