@@ -165,6 +165,24 @@ describe('the watch over other instances', () => {
   });
 });
 
+describe('a store that keeps heartbeats waiting', () => {
+  const declaredAfter = async (strainMs: number): Promise<number> => {
+    const { host } = await joined();
+    host.kill();
+    const own = new Host(clock, shared);
+    return timeUntilGone(new InstanceWatch(own.store, own.clock, unknownProcesses, LEASE_MS, () => strainMs));
+  };
+
+  it('has others be as patient for longer as their own heartbeats take', async () => {
+    expect(await declaredAfter(LOOK_MS)).toBe(2 * LEASE_MS + LOOK_MS);
+    expect(await declaredAfter(LEASE_MS)).toBe(3 * LEASE_MS);
+  });
+
+  it('does not make them patient for ever', async () => {
+    expect(await declaredAfter(Number.POSITIVE_INFINITY)).toBe(4 * LEASE_MS);
+  });
+});
+
 describe('a process that is known to have ended', () => {
   const identity = { system: 'a test', pid: 7, startedAt: '1' };
 

@@ -71,6 +71,26 @@ describe('an instance', () => {
     expect(instance.isLive()).toBe(false);
   });
 
+  it('knows how long the store keeps its heartbeats waiting, while one waits and for three leases after', async () => {
+    const { instance, host } = await joined();
+    await clock.advance(LEASE_MS);
+    expect(instance.strainMs()).toBe(0);
+    let answer = (): void => undefined;
+    host.beforeCommit = () => new Promise((resolve) => (answer = resolve));
+    // The next heartbeat is due within a third of a lease.
+    await clock.advance(LEASE_MS);
+    const sofar = instance.strainMs();
+    expect(sofar).toBeGreaterThanOrEqual((LEASE_MS * 2) / 3);
+    await clock.advance(1_000);
+    expect(instance.strainMs()).toBe(sofar + 1_000);
+    host.beforeCommit = () => undefined;
+    answer();
+    await clock.advance(2 * LEASE_MS);
+    expect(instance.strainMs()).toBe(sofar + 1_000);
+    await clock.advance(LEASE_MS);
+    expect(instance.strainMs()).toBe(0);
+  });
+
   it('has lapsed a lease after its last confirmed heartbeat, and says so once', async () => {
     const { instance, told, host } = await joined();
     host.isCutOff = true;

@@ -232,6 +232,27 @@ describe('credentials that belong to one instance', () => {
     expect(one.runtime.handles.health().get('Leased')).toMatchObject({ status: 'up' });
   });
 
+  it.each(['apply', 'verify'])(
+    'are made anew for an instance that comes back even when the first attempt fails at %s, and it is told',
+    async (step) => {
+      const { fleet, opens, one, rotatorOf } = await startLeasing();
+      const secret = await one.secret('Leased');
+      one.host.freeze();
+      await fleet.clock.advance(4 * LEASE_MS);
+      let refusals = 0;
+      rotatorOf(0).hook = (at) => {
+        if (at === step && (refusals += 1) <= 2) throw new Error('the target is not itself yet');
+      };
+      one.host.thaw();
+      await fleet.clock.advance(2 * LEASE_MS);
+      expect(refusals).toBe(3);
+      expect(failures(one).map((event) => 'message' in event && event.message)).toContainEqual(
+        expect.stringContaining('the target is not itself yet'),
+      );
+      await during(fleet, 2 * TTL_MS, () => expect(opens(secret.value)).toBe(true));
+    },
+  );
+
   it('rotate, all of them, when the secret is rotated; each old one is retired when its instance lets go', async () => {
     const { fleet, target, opens, one, other } = await startLeasing();
     const secrets = [await one.secret('Leased'), await other.secret('Leased')];

@@ -27,6 +27,11 @@ export class InstanceWatch {
     private readonly processes: ProcessTable,
     /** The lease of this instance, which says how often looks are due; those of others stand in their entries. */
     private readonly leaseMs: number,
+    /**
+     * How long the store keeps this instance's own heartbeats waiting (`Instance.strainMs`). Silence must have lasted so much longer, up to twice as
+     * long, since the heartbeats of others may be kept waiting likewise.
+     */
+    private readonly strainMs: () => number = () => 0,
   ) {}
 
   /** How often to ask about an instance that somebody waits for, in milliseconds. */
@@ -53,7 +58,8 @@ export class InstanceWatch {
     const observation = isWatched ? known : { revision: entry.revision, since: now, lookedAt: now };
     observation.lookedAt = now;
     this.#observed.set(instanceId, observation);
-    const isSilent = now - observation.since >= leaseMs * PATIENCE;
+    const silenceMs = leaseMs * PATIENCE;
+    const isSilent = now - observation.since >= silenceMs + Math.min(this.strainMs(), silenceMs);
     const hasEnded = record?.process !== undefined && this.processes.hasEnded(record.process);
     if (!isSilent && !hasEnded) return false;
     const removed = await this.store.commit({

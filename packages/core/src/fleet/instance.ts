@@ -35,6 +35,8 @@ export interface InstanceListener {
 
 const BEATS_PER_LEASE = 3;
 const ATTEMPTS = 5;
+/** For how many leases a heartbeat that took long is remembered. */
+const RECENT_LEASES = 3;
 /** After a pause nobody waits longer than this for the store to say what has changed meanwhile. */
 const AWAKE_LIMIT_MS = 2_000;
 
@@ -53,6 +55,10 @@ export class Instance {
   #revision = 0;
   #beat = 0;
   #confirmedAt = Number.NEGATIVE_INFINITY;
+  /** When the heartbeat on its way was begun. */
+  #beatingSince: number | undefined;
+  /** Heartbeats that have come to an end, well or badly, within the recent leases. */
+  #recentBeats: { readonly endedAt: number; readonly tookMs: number }[] = [];
   #isLapsed = false;
   /** Others had declared this process dead, and it has not told everything anew yet. */
   #isForgotten = false;
@@ -95,6 +101,17 @@ export class Instance {
   /** Whether nobody can have taken this instance for dead. */
   isLive(): boolean {
     return this.parts.clock.monotonic() - this.#confirmedAt < this.leaseMs;
+  }
+
+  /**
+   * How long the store has kept this instance's own heartbeats waiting, at worst, within the last few leases, in milliseconds. Those of others may
+   * have waited as long, and are then late without anybody being dead.
+   */
+  strainMs(): number {
+    const now = this.parts.clock.monotonic();
+    const onItsWay = this.#beatingSince === undefined ? 0 : now - this.#beatingSince;
+    this.#recentBeats = this.#recentBeats.filter(({ endedAt }) => now - endedAt < RECENT_LEASES * this.leaseMs);
+    return Math.max(onItsWay, ...this.#recentBeats.map(({ tookMs }) => tookMs));
   }
 
   listen(listener: InstanceListener): Cancel {
@@ -149,8 +166,22 @@ export class Instance {
   }
 
   #heartbeat(): Promise<void> {
-    this.#beating ??= this.#send(true).finally(() => (this.#beating = undefined));
+    this.#beating ??= this.#timed(() => this.#send(true)).finally(() => (this.#beating = undefined));
     return this.#beating;
+  }
+
+  async #timed(beat: () => Promise<void>): Promise<void> {
+    const { clock } = this.parts;
+    const begun = clock.monotonic();
+    this.#beatingSince = begun;
+    try {
+      await beat();
+    } finally {
+      const endedAt = clock.monotonic();
+      this.#beatingSince = undefined;
+      this.strainMs();
+      this.#recentBeats.push({ endedAt, tookMs: endedAt - begun });
+    }
   }
 
   async #send(isKnown: boolean): Promise<void> {

@@ -175,7 +175,7 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
   await versions.open();
   const instance = new Instance({ store, clock, randomness, processes, id: ids.next(), leaseMs });
   await instance.join();
-  const instances = new InstanceWatch(store, clock, processes, leaseMs);
+  const instances = new InstanceWatch(store, clock, processes, leaseMs, () => instance.strainMs());
   const acknowledgements = new Acknowledgements(store, instance, clock, randomness);
   const consumers = new Consumers(store, instances, instance.id);
   const reports = new FailureReports(store, instance.id);

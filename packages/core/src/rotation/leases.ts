@@ -125,8 +125,8 @@ export class Leases {
   async #renewAndGoOn(name: string, attempts: number): Promise<void> {
     const { clock, events, randomness, versions } = this.context;
     try {
-      await this.#renew(name);
-      const policy = (await versions.get(name)).rotation;
+      await this.#renewOrReplace(name);
+      const policy = (await versions.find(name))?.record.rotation;
       this.#renewLater(name, (policy === undefined ? LEAVE_LIMIT_MS : leaseTtlMs(policy)) / RENEWALS_PER_TTL, 0);
     } catch (error) {
       // Another instance is retiring an older version of it, say.
@@ -137,28 +137,35 @@ export class Leases {
         const failed = { secretName: name, rotationId: '', at, step: undefined, retryAt: at + delay };
         events.next({ type: 'failed', ...failed, message: `renewing the lease: ${messageOf(error)}` });
       }
-      await this.#replaceLost(name, error).catch(() => undefined);
-      this.#renewLater(name, delay, attempts + 1);
+      this.#renewLater(name, delay, isPassing ? attempts : attempts + 1);
     }
   }
 
   /** What was taken away is made anew: the account alone, or all of it, as when this instance was taken for dead. */
-  async #replaceLost(name: string, error: unknown): Promise<void> {
+  async #renewOrReplace(name: string): Promise<void> {
     const { versions } = this.context;
-    if (isSecretsError(error, 'LEASE_LOST')) await this.rotate(name, { reason: 'requested' });
-    if (!isSecretsError(error, 'SECRET_NOT_FOUND')) return;
+    try {
+      if (await this.#renew(name)) return;
+    } catch (error) {
+      if (!isSecretsError(error, 'LEASE_LOST')) throw error;
+      await this.rotate(name, { reason: 'requested' });
+      return;
+    }
     const secretName = this.secretOf(name);
     const policy = (await versions.find(secretName))?.record.rotation;
     // Grows with every commit, and so faster than anything that is counted in a record.
     if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision());
   }
 
-  async #renew(name: string): Promise<void> {
+  /** Whether there is a credential to be renewed: none is left when others revoked it, or while a new one could not be made. */
+  async #renew(name: string): Promise<boolean> {
     const { clock, turns } = this.context;
+    let isThere = false;
     await this.#under(name, async (tenure, record) => {
       const policy = record.rotation;
       const version = versionAt(record, 'current');
       if (policy === undefined || version === undefined || record.lease === undefined) return;
+      isThere = true;
       const rotator = this.context.rotators.get(policy.rotator, name);
       const current = await loadVersion(this.context, name, version.id);
       const lease = { instanceId: record.lease.instanceId, validUntil: clock.now() + leaseTtlMs(policy) };
@@ -169,6 +176,7 @@ export class Leases {
         throw redactError(error, [current.value]);
       }
     });
+    return isThere;
   }
 
   async #revoke(name: string, isToGo: () => Promise<boolean>): Promise<void> {
