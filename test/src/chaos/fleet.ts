@@ -248,7 +248,7 @@ async function startObserver(store: PostgresServer, keys: string): Promise<INest
     applicationName: OBSERVER,
   });
   const module = SecretsModule.forRoot({
-    store: sqlStore(source, { answerWithinMs: 2000 }),
+    store: sqlStore(source, { answerWithinMs: 10_000 }),
     keys: localKeyFile({ path: keys }),
     rotate: false,
   });
