@@ -1,1 +1,2 @@
-export {};
+export { etcdStore, type EtcdStoreOptions } from './etcd-store.js';
+export type { EtcdConnection } from './etcd-gateway.js';
