@@ -65,7 +65,8 @@ export async function startRedis({ settings = {}, replicaOf }: RedisServerOption
         }),
     ...settings,
   };
-  const users = ['user default off', `user ${admin.username} on >${admin.password} ~* &* +@all`];
+  // Redis replays transactions of the append-only file with the rights of default, which lose them with a mere "off".
+  const users = ['user default off resetpass ~* &* +@all', `user ${admin.username} on >${admin.password} ~* &* +@all`];
   const text = [...Object.entries(lines).map(([name, value]) => `${name} ${value}`), ...users, ''].join('\n');
   await writeFile(configuration, text, { mode: 0o600 });
   const running = new ServerProcess({

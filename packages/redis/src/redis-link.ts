@@ -1,7 +1,7 @@
 import { answerWithin, Deadline, StoreUnavailableError } from '@nestjs-secrets/core';
 import { createClient, ErrorReply, RESP_TYPES, type RedisClientOptions } from '@redis/client';
 import type { Script } from './scripts.js';
-import { DEMANDED_SETTINGS, missingDemand, roleIn, type RedisPersistence } from './server-demands.js';
+import { DEMANDED_SETTINGS, missingDemand, missingRights, roleIn, type RedisPersistence } from './server-demands.js';
 
 export const STORE_NAME = 'redis';
 
@@ -89,11 +89,11 @@ export class RedisLink {
     if (this.persistence === 'unchecked') return;
     const settings = new Map<string, string>();
     for (const pattern of DEMANDED_SETTINGS) {
-      const reply: unknown = await client.sendCommand(['CONFIG', 'GET', pattern], PAIRS).catch(unreadable);
-      const words = Array.isArray(reply) ? reply.map(String) : [];
-      for (let at = 0; at + 1 < words.length; at += 2) settings.set(words[at] ?? '', words[at + 1] ?? '');
+      for (const [name, value] of await readPairs(client, 'CONFIG', 'GET', pattern)) settings.set(name, value);
     }
-    const missing = missingDemand(this.persistence, settings);
+    const user = await readPairs(client, 'ACL', 'GETUSER', 'default');
+    const missing =
+      missingDemand(this.persistence, settings) ?? missingRights(user.get('commands') ?? '', user.get('keys') ?? '');
     if (missing !== undefined) throw new StoreUnavailableError(STORE_NAME, missing);
   }
 }
@@ -144,10 +144,21 @@ function isOfWrongServer(error: Error): boolean {
   return /^(READONLY|MOVED|MASTERDOWN|LOADING)\b/.test(error.message);
 }
 
+async function readPairs(client: Client, ...words: string[]): Promise<Map<string, string>> {
+  const reply: unknown = await client.sendCommand(words, PAIRS).catch(unreadable);
+  const flat: unknown[] = Array.isArray(reply) ? reply : [];
+  const pairs = new Map<string, string>();
+  for (let at = 0; at + 1 < flat.length; at += 2) {
+    const value = flat[at + 1];
+    pairs.set(String(flat[at]), Array.isArray(value) ? value.map(String).join(' ') : String(value));
+  }
+  return pairs;
+}
+
 function unreadable(error: unknown): never {
   if (!(error instanceof ErrorReply)) throw error;
   throw new StoreUnavailableError(
     STORE_NAME,
-    `cannot read how durable its server is: grant its user +config|get, or do without that with persistence: 'unchecked'.`,
+    `cannot read how durable its server is: grant its user +config|get and +acl|getuser, or do without that with persistence: 'unchecked'.`,
   );
 }

@@ -32,6 +32,22 @@ export function missingDemand(
   return undefined;
 }
 
+/** Each of these takes commands away that the store's scripts leave in the append-only file. */
+const TAKEN_AWAY =
+  /^-(@(all|write|read|keyspace|string|hash|sortedset|fast|slow|connection|transaction)|set|hset|hdel|zadd|zrem|multi|exec|select)$/;
+
+/**
+ * Redis and Valkey replay transactions of the append-only file with the rights of the user `default`, and drop what those do not cover without
+ * a word (https://github.com/redis/redis/issues/14541, https://github.com/valkey-io/valkey/issues/3983). `user default off` alone takes all
+ * its rights away. The second half of a sentence as that of `missingDemand`.
+ */
+export function missingRights(commands: string, keys: string): string | undefined {
+  const rules = commands.split(' ');
+  const mayAll = rules.includes('+@all') && !rules.some((rule) => TAKEN_AWAY.test(rule));
+  if (mayAll && /(^|\s)(~|%RW~)?\*(\s|$)/.test(keys)) return undefined;
+  return 'would lose what it has acknowledged when its server starts again, since Redis replays transactions with the rights of the user default: give it those, which lets nobody log in: ACL SETUSER default off resetpass ~* +@all, and in the configuration as well.';
+}
+
 /** What a reply to INFO replication says about the server's role: `master`, or `slave` for a replica. */
 export function roleIn(info: string): string | undefined {
   return /^role:(\w+)/m.exec(info)?.[1];

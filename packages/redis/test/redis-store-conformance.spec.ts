@@ -1,14 +1,37 @@
 import { afterAll, beforeAll, it } from '@jest/globals';
-import { storeDriverConformance } from '@nestjs-secrets/testing';
+import { storeDriverConformance, type ConformanceStore } from '@nestjs-secrets/testing';
+import { FaultyLink } from 'nestjs-secrets-test/chaos/faulty-link';
 import { describeWithRedis } from 'nestjs-secrets-test/describe-with-redis';
 import { startRedis, type RedisServer } from 'nestjs-secrets-test/redis-server';
 import { redisStore } from '../src/redis-store.js';
 
+/** For a machine under load. */
+const LIMIT_MS = 240_000;
+
 let redis: RedisServer;
 let stores = 0;
 
-/** A machine under load may take its time; and it asks so seldom that every hint the suite waits for has been told. */
-const patient = (prefix: string) => ({ prefix, answerWithinMs: 30_000, pollIntervalMs: 3_600_000 });
+/** Asks so seldom that whatever the suite hears has been told. */
+const patience = (willFail: boolean) => ({ answerWithinMs: willFail ? 1500 : 30_000, pollIntervalMs: 3_600_000 });
+
+async function createStore(willFail: boolean): Promise<ConformanceStore> {
+  const { host, admin } = redis;
+  const prefix = `store-${stores++}`;
+  const link = await FaultyLink.to(redis);
+  return {
+    connect: () => redisStore({ ...admin, socket: { host, port: link.port } }, { prefix, ...patience(willFail) }),
+    dispose: () => link.close(),
+    cutOff: async (how) => {
+      if (how === 'refused') link.refuse();
+      else link.lose();
+      return async () => link.mend();
+    },
+    crash: async () => {
+      await redis.kill();
+      return () => redis.restart();
+    },
+  };
+}
 
 describeWithRedis('redisStore', () => {
   beforeAll(async () => {
@@ -17,13 +40,6 @@ describeWithRedis('redisStore', () => {
 
   afterAll(() => redis.stop());
 
-  const createStore = async () => {
-    const { host, port, admin } = redis;
-    const prefix = `store-${stores++}`;
-    return {
-      connect: () => redisStore({ ...admin, socket: { host, port } }, patient(prefix)),
-      dispose: async () => undefined,
-    };
-  };
-  for (const { name, run } of storeDriverConformance({ shared: true, createStore })) it(name, run);
+  const cases = storeDriverConformance({ shared: true, faults: ['cut-off', 'crash'], createStore });
+  for (const { name, run } of cases) it(name, run, LIMIT_MS);
 });
