@@ -38,7 +38,7 @@ export function fleetStoreAt(place: FleetStorePlace, name: string, answerWithinM
         { ...credentials, name: name.replaceAll(' ', '-'), socket: { host, port } },
         { answerWithinMs },
       );
-    case 'etcd':
+    default:
       return etcdStore({ endpoints: `http://${host}:${port}`, ...credentials }, { answerWithinMs });
   }
 }
