@@ -12,6 +12,7 @@ import { benchRollback } from './rollback.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
+import { benchStores } from './stores.js';
 
 /** Each benchmark with whether a plain `npm run bench` runs it. */
 const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: Options): Promise<Row[]> }>([
@@ -20,6 +21,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
   ['store', { byDefault: true, run: () => benchStore() }],
+  ['stores', { byDefault: true, run: () => benchStores() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
   ['rollback', { byDefault: true, run: ({ rollbacks }) => benchRollback({ rollbacks }) }],
