@@ -9,6 +9,7 @@ import { AcknowledgementDoor } from '../doors/acknowledgement-door.js';
 import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
+import { openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
 import { Consumers } from '../fleet/consumers.js';
@@ -95,7 +96,7 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
     const warn = (message: string): void => tell({ level: 'warn', message });
     if (options.audit === undefined) tell(NOT_AUDITED);
     else audit = await openAudit(options.audit, { principal, versions, clock, randomness, ids, warn });
-    policies = await openPolicies(options, principal, versions, clock, (report) => {
+    policies = await openPolicies(options, { principal, versions, clock, randomness }, (report) => {
       const { notice, event } = noticeOf(report, principal.id);
       tell(notice);
       audit?.log.record(event).catch(() => undefined);
@@ -121,18 +122,15 @@ function ownPrincipal({ principal = DEFAULT_PRINCIPAL }: SecretsModuleOptions, i
 
 async function openPolicies(
   { policies: wanted = {} }: SecretsModuleOptions,
-  principal: Principal,
-  versions: VersionStore,
-  clock: Clock,
+  opened: Pick<Opened, 'principal' | 'versions'> & Pick<Surroundings, 'clock' | 'randomness'>,
   onReport: (report: PolicyReport) => void,
 ): Promise<PolicyStore> {
+  const { principal, versions, clock, randomness } = opened;
+  const key = await openOwnKey(versions, POLICY_KEY_ENTRY, randomness);
   const policies = new PolicyStore({
     ...wanted,
     store: versions.store,
-    seal: {
-      seal: (storeKey, plaintext) => versions.sealEntry(storeKey, plaintext),
-      open: (storeKey, sealed) => versions.openEntry(storeKey, sealed),
-    },
+    seal: policySeal(key, randomness),
     clock,
     // Without policies the engine may act for its rotators, as the application may for itself.
     own: ({ id, kind }) => id === principal.id || kind === 'rotator',

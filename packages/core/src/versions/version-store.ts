@@ -212,7 +212,7 @@ export class VersionStore {
     }
   }
 
-  /** Seals what stands under a key of the store and is no secret's value, such as a policy: it opens under that key only. */
+  /** Seals what stands under a key of the store and is no secret's value, such as the key of the policies: it opens under that key only. */
   sealEntry(storeKey: string, plaintext: Uint8Array): Promise<Buffer> {
     return this.#opened().seal({ secretName: ENTRY, versionId: storeKey }, plaintext);
   }
