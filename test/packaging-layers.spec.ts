@@ -92,6 +92,7 @@ function coreLayerViolations(): [string, string, string][] {
     'module',
     'client',
     'manager',
+    'doors',
     'rotation',
     'fleet',
     'versions',

@@ -79,7 +79,14 @@ export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
 export * from './encryption/local-key-file.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
-export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export { SecretsRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export type { ManagerRuntime } from './module/manager-runtime.js';
+export type { Notice } from './module/notices.js';
+export * from './module/access-options.js';
+export type { CallContext } from './doors/caller.js';
+export { AuditDesk, type LeftLog, type VerifyOptions } from './manager/audit-desk.js';
+export { PolicyDesk, type WantedPolicy } from './manager/policy-desk.js';
+export type { RotationReport, StepOperation } from './rotation/step-door.js';
 export type { SecretHandle } from './client/secret-handle.js';
 export type { ScheduleTimers } from './rotation/rotation-scheduler.js';
 export type { AuditKey, ChainHead, ChainKey, SealedRecord } from './audit/audit-chain.js';
@@ -88,6 +95,7 @@ export {
   AuditEventError,
   AuditFolderError,
   AuditLogDamagedError,
+  AuditOffError,
   AuditOptionsError,
   AuditUnavailableError,
   CheckpointError,
