@@ -15,7 +15,8 @@ import { createLatencies } from './pool/latencies.js';
 import { compare, type Row } from './row.js';
 
 const ROUNDS = 5;
-const COMMITS = 60;
+/** In one round, of all callers together. */
+const COMMITS = 96;
 const CALLERS = 32;
 /** About what a sealed pair of credentials takes; all different, so that every store has something to write. */
 const VALUES = Array.from({ length: 997 }, () => randomBytes(600));
@@ -67,7 +68,7 @@ async function median(store: StoreDriver, callers: number): Promise<number> {
   const commitOn = async (caller: number): Promise<void> => {
     const key = `secret/${caller}`;
     let revision = (await store.get(key))?.revision ?? 0;
-    for (let count = 0; count < COMMITS; count++) {
+    for (let count = 0; count < COMMITS / callers; count++) {
       const value = VALUES[(caller * COMMITS + count) % VALUES.length] ?? new Uint8Array(0);
       const begunAt = performance.now();
       revision = (await store.commit({ conditions: [{ key, revision }], writes: [{ key, value }] })) ?? 0;
