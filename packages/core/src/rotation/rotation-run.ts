@@ -56,7 +56,7 @@ export class RotationRun {
   async toPromotion(): Promise<Outcome> {
     const begun = await this.#active();
     const active = begun.step === 'create' ? await this.#create(begun) : begun;
-    return this.#context.turns.take(this.#secretName, () => this.#fromApply(active));
+    return this.#context.turns.take(this.#secretName, this.#tenure.signal, () => this.#fromApply(active));
   }
 
   async #fromApply(created: ActiveRotation): Promise<Outcome> {
