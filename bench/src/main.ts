@@ -3,8 +3,10 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchAccess } from './access.js';
 import { benchAudit } from './audit.js';
+import { benchDoors } from './doors.js';
 import { benchEnvelope } from './envelope.js';
 import { benchFleet } from './fleet.js';
+import { benchGuarded } from './guarded.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
@@ -20,6 +22,8 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
+  ['doors', { byDefault: true, run: () => benchDoors() }],
+  ['guarded', { byDefault: true, run: (options) => benchGuarded(options) }],
   ['store', { byDefault: true, run: () => benchStore() }],
   ['stores', { byDefault: true, run: () => benchStores() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
