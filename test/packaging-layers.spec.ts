@@ -86,6 +86,8 @@ function coreLayerViolations(): [string, string, string][] {
     'module',
     'client',
     'manager',
+    'lifecycle',
+    'keys',
     'rotation',
     'fleet',
     'versions',

@@ -139,7 +139,10 @@ class LocalKeyFile implements KeyProvider {
     try {
       await replaceKeyFile(this.path, contents, this.randomness.bytes(8).toString('hex'));
     } catch (error) {
-      throw this.#unwritable(`cannot be changed (${codeOf(error)}). Make its folder writable, or change it where it comes from.`, error);
+      throw this.#unwritable(
+        `cannot be changed (${codeOf(error)}). Make its folder writable, or change it where it comes from.`,
+        error,
+      );
     } finally {
       contents.fill(0);
     }

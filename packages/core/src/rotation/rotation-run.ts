@@ -85,7 +85,7 @@ export class RotationRun {
           record: this.#isRehearsal(active)
             ? setVersionState(added, versionId, 'retiring')
             : setStage(added, 'pending', versionId),
-          writes: [await versions.sealValue(this.secretName, versionId, value)],
+          writes: [await versions.sealValue(this.secretName, versionId, value, record.key)],
         },
       };
     });

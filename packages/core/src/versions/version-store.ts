@@ -1,16 +1,13 @@
-import type { Clock } from '../foundation/clock.js';
 import {
   CorruptRecordError,
   SecretNotFoundError,
   StoreContentionError,
   VersionLimitError,
 } from '../foundation/errors.js';
-import type { Ids } from '../foundation/ids.js';
-import type { Randomness } from '../foundation/randomness.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
 import type { Keyring } from '../encryption/keyring.js';
 import { KeyRegister } from '../encryption/keys/key-register.js';
-import type { StoreCondition, StoreDriver, StoreEntry, StoreHint, StoreWrite } from '../store/store-driver.js';
+import type { StoreDriver, StoreEntry, StoreHint } from '../store/store-driver.js';
 import {
   distinct,
   GONE_PREFIX,
@@ -20,10 +17,12 @@ import {
   recordWrites,
   SCHEDULED_PREFIX,
 } from './record-writes.js';
-import { type GuardedWrite, type SealedEntry, SealedValues, valueKey, versionRemoval } from './sealed-values.js';
+import { type GuardedWrite, SealedValues, valueKey, versionRemoval } from './sealed-values.js';
+import type { RecordEdit, RecordRemoval, VersionStoreOptions } from './version-store-options.js';
 import { decodeValue, encodeValue, VALUE_LIMIT_BYTES } from './secret-value.js';
 import { type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
-import { KEY_CHECK, openKeyring, parseStoreRecord, printStoreRecord, STORE_KEY } from './store-record.js';
+import { openKeyring } from './store-record.js';
+import { OwnEntries } from './own-entries.js';
 import { DEFAULT_EXPIRY_WARNINGS, planDestructions } from './version-lifecycle.js';
 
 /** As many versions as a secret can have: those with a stage, those still to be retired, and the newest few of the others. */
@@ -31,34 +30,7 @@ const VERSION_LIMIT = 100;
 const ATTEMPTS = 50;
 const PAGE = 500;
 
-/** What an edit wants committed: the new record, and whatever must happen in the same commit. */
-export interface RecordEdit {
-  readonly record: SecretRecord;
-  readonly conditions?: readonly StoreCondition[];
-  readonly writes?: readonly GuardedWrite[];
-}
-
-/** What must hold, and what else goes, when a secret is removed. */
-export interface RecordRemoval {
-  readonly conditions: readonly StoreCondition[];
-  readonly writes: readonly StoreWrite[];
-}
-
-export interface VersionStoreOptions {
-  readonly store: StoreDriver;
-  readonly keys: KeyProvider;
-  readonly clock: Clock;
-  readonly randomness: Randomness;
-  readonly ids: Ids;
-  /** How many data keys a version of a master key may wrap before the next one takes over; 0.9 · 2^32 by default. */
-  readonly wrapLimit?: number;
-  /** The most versions a secret may have, 100 by default, and the most bytes a value may have once encoded, 65,536 by default. */
-  readonly limits?: { readonly versionsPerSecret?: number; readonly valueBytes?: number };
-  /** How long before a version expires that is told, in milliseconds; 7 days, 1 day and 1 hour by default. */
-  readonly expiryWarnings?: readonly number[];
-  /** Entries of the store beside the values that are envelopes too, so that they are sealed anew when a master key rotates. */
-  readonly sealedEntries?: readonly SealedEntry[];
-}
+export type { RecordEdit, RecordRemoval, VersionStoreOptions };
 
 /**
  * Secrets, versions and stages over a store driver: records in JSON, each value sealed in an envelope of its own. Every change of a secret
@@ -70,7 +42,7 @@ export class VersionStore {
   readonly keys: KeyRegister;
   /** How long before a version expires that is told, in milliseconds. */
   readonly expiryWarnings: readonly number[];
-  #opened: { readonly keyring: Keyring; readonly values: SealedValues } | undefined;
+  #opened: { readonly keyring: Keyring; readonly values: SealedValues; readonly own: OwnEntries } | undefined;
 
   constructor(private readonly options: VersionStoreOptions) {
     this.store = options.store;
@@ -83,12 +55,21 @@ export class VersionStore {
     return this.options.keys;
   }
 
+  randomBytes(length: number): Buffer {
+    return this.options.randomness.bytes(length);
+  }
+
   get keyring(): Keyring {
     return this.#mustBeOpen().keyring;
   }
 
   get values(): SealedValues {
     return this.#mustBeOpen().values;
+  }
+
+  /** What is sealed in the store beside the values. */
+  get ownEntries(): OwnEntries {
+    return this.#mustBeOpen().own;
   }
 
   /**
@@ -102,7 +83,9 @@ export class VersionStore {
     const fresh = { storeId: ids.next(), createdAt: clock.now() };
     const keyring = await openKeyring(store, keys, randomness, fresh);
     await this.keys.open();
-    this.#opened = { keyring, values: new SealedValues(store, keyring, this.keys) };
+    const values = new SealedValues(store, keyring, this.keys);
+    const own = new OwnEntries(store, values, this.keys, this.options.sealedEntries);
+    this.#opened = { keyring, values, own };
   }
 
   async close(): Promise<void> {
@@ -253,18 +236,6 @@ export class VersionStore {
     return this.values.open(name, versionId);
   }
 
-  /** What else of the store is sealed: the write that seals each such entry anew under the active version of the default key, where it is not. */
-  async resealOthers(): Promise<void> {
-    for (const { key, context } of this.options.sealedEntries ?? []) {
-      await this.#resealed(key, async (entry) => this.values.resealed(context, entry));
-    }
-    await this.#resealed(STORE_KEY, async (entry) => {
-      const stored = parseStoreRecord(entry.value);
-      const write = await this.values.resealed(KEY_CHECK, { ...entry, value: stored.keyCheck });
-      return write && { ...write, value: printStoreRecord({ ...stored, keyCheck: Buffer.from(write.value ?? []) }) };
-    });
-  }
-
   /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */
   watch(onHint: (name: string | undefined) => void): () => void {
     return this.store.watch(
@@ -296,19 +267,7 @@ export class VersionStore {
     return { record, removed };
   }
 
-  async #resealed(key: string, reseal: (entry: StoreEntry) => Promise<GuardedWrite | undefined>): Promise<void> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const entry = await this.store.get(key);
-      const write = entry && (await reseal(entry));
-      if (write === undefined) return;
-      const { conditions = [], value } = write;
-      if ((await this.store.commit({ conditions, writes: [{ key, value }] })) !== undefined) return;
-      this.keys.invalidate();
-    }
-    throw new StoreContentionError(`the entry ${key} of the store`);
-  }
-
-  #mustBeOpen(): { readonly keyring: Keyring; readonly values: SealedValues } {
+  #mustBeOpen(): { readonly keyring: Keyring; readonly values: SealedValues; readonly own: OwnEntries } {
     if (this.#opened === undefined) throw new CorruptRecordError('The store', 'it was used before it was opened');
     return this.#opened;
   }

@@ -99,8 +99,7 @@ export function activate(record: CmkRecord, version: number, now: number): CmkRe
 export function disable(record: CmkRecord, version?: number): CmkRecord {
   return mapVersions(record, (one) => {
     if (version !== undefined && one.version !== version) return one;
-    if (one.state === 'active' || one.state === 'decrypt-only')
-      return { ...one, state: 'disabled', before: one.state };
+    if (one.state === 'active' || one.state === 'decrypt-only') return { ...one, state: 'disabled', before: one.state };
     // Asked for by its number, silence would be taken for success.
     if (version !== undefined && one.state === 'created')
       throw new KeyRequestError(`Version ${version} of ${record.id} is not in use yet, so it cannot be disabled.`);

@@ -87,12 +87,13 @@ export class KeyRecords {
     throw new StoreContentionError(`master key ${id}`);
   }
 
-  /** Adds a key; false when there is one of that id, or one of its aliases is taken. */
-  add(record: CmkRecord): Promise<boolean> {
+  /** Adds a key, and whatever else in the same commit; false when there is one of that id, or one of its aliases is taken. */
+  add(record: CmkRecord, also: readonly StoreWrite[] = []): Promise<boolean> {
+    const aliases = record.aliases.map((alias) => ({ key: KEY_ALIAS_PREFIX + alias, value: Buffer.from(record.id) }));
     return this.#commit(undefined, 0, {
       record,
-      conditions: record.aliases.map((alias) => ({ key: KEY_ALIAS_PREFIX + alias, revision: 0 })),
-      writes: record.aliases.map((alias) => ({ key: KEY_ALIAS_PREFIX + alias, value: Buffer.from(record.id) })),
+      conditions: aliases.map(({ key }) => ({ key, revision: 0 })),
+      writes: [...aliases, ...also],
     });
   }
 

@@ -2,7 +2,13 @@ import type { Cancel, Clock } from '../../foundation/clock.js';
 import type { StoreCondition, StoreDriver } from '../../store/store-driver.js';
 import type { CmkRef, KeyProvider } from '../key-provider.js';
 import { KeyDestroyedError, KeyDisabledError, KeyInactiveError, KeyNotFoundError } from './key-errors.js';
-import { activeVersion, type CmkRecord, type CmkVersionRecord, DEFAULT_ALIAS, KEY_RECORD_PREFIX } from './key-record.js';
+import {
+  activeVersion,
+  type CmkRecord,
+  type CmkVersionRecord,
+  DEFAULT_ALIAS,
+  KEY_RECORD_PREFIX,
+} from './key-record.js';
 import { KeyRecords } from './key-records.js';
 import { DEFAULT_WRAP_LIMIT, WrapCounts } from './wrap-counts.js';
 
@@ -41,6 +47,7 @@ export class KeyRegister {
   readonly #known = new Map<string, Known>();
   readonly #loading = new Map<string, Promise<Known | undefined>>();
   readonly #limitListeners = new Set<(cmk: CmkRef) => void>();
+  readonly #changeListeners = new Set<() => void>();
   /** Counts what made it forget, so that an answer on its way by then is not remembered. */
   #epoch = 0;
   #defaultId: { readonly id: string; readonly loadedAt: number } | undefined;
@@ -57,7 +64,9 @@ export class KeyRegister {
   async open(): Promise<void> {
     this.#unwatch = this.parts.store.watch(
       ({ keys }) => {
-        if (keys === undefined || keys.some((key) => key.startsWith(KEY_RECORD_PREFIX))) this.invalidate();
+        if (keys !== undefined && !keys.some((key) => key.startsWith(KEY_RECORD_PREFIX))) return;
+        this.invalidate();
+        for (const listener of this.#changeListeners) listener();
       },
       [KEY_RECORD_PREFIX],
     );
@@ -67,6 +76,13 @@ export class KeyRegister {
   close(): void {
     this.#unwatch?.();
     this.#limitListeners.clear();
+    this.#changeListeners.clear();
+  }
+
+  /** Told when the state of a key may have changed. */
+  onChange(listener: () => void): Cancel {
+    this.#changeListeners.add(listener);
+    return () => void this.#changeListeners.delete(listener);
   }
 
   /** Told of a version that has wrapped as much as it should, again and again until there is another. */
@@ -165,9 +181,12 @@ export class KeyRegister {
       ({ id, version }) => id === active.id && version < active.version,
     );
     const now = clock.now();
-    const older = others.map(
-      ({ version }): CmkVersionRecord => ({ version, state: 'decrypt-only', createdAt: now, activatedAt: now }),
-    );
+    const older = others.map(({ version }): CmkVersionRecord => ({
+      version,
+      state: 'decrypt-only',
+      createdAt: now,
+      activatedAt: now,
+    }));
     const newest: CmkVersionRecord = { version: active.version, state: 'active', createdAt: now, activatedAt: now };
     // Another instance may be first: what is stored counts.
     await this.records.add({

@@ -97,5 +97,8 @@ function parseCount(cmk: CmkRef, bytes: Uint8Array): number {
   } catch {
     // Falls through to the one error below.
   }
-  throw new CorruptRecordError(`The count of wraps of master key ${cmk.id} version ${cmk.version}`, 'it does not parse');
+  throw new CorruptRecordError(
+    `The count of wraps of master key ${cmk.id} version ${cmk.version}`,
+    'it does not parse',
+  );
 }
