@@ -75,6 +75,8 @@ export * from './keys/key-descriptions.js';
 export * from './keys/key-events.js';
 export * from './keys/key-manager.js';
 export * from './keys/key-requests.js';
+export * from './lifecycle/lifecycle-events.js';
+export type { DeleteSecretOptions, DestroyVersionOptions } from './lifecycle/lifecycle-requests.js';
 export type { SealedEntry } from './versions/sealed-values.js';
 export * from './encryption/local-key-file.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
