@@ -8,6 +8,7 @@ const coreLayers = [
   'module',
   'client',
   'manager',
+  'doors',
   'lifecycle',
   'keys',
   'rotation',

@@ -86,6 +86,7 @@ function coreLayerViolations(): [string, string, string][] {
     'module',
     'client',
     'manager',
+    'doors',
     'lifecycle',
     'keys',
     'rotation',

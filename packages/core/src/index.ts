@@ -80,7 +80,14 @@ export type { DeleteSecretOptions, DestroyVersionOptions } from './lifecycle/lif
 export type { SealedEntry } from './versions/sealed-values.js';
 export * from './encryption/local-key-file.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
-export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export { SecretsRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export type { ManagerRuntime } from './module/manager-runtime.js';
+export type { Notice } from './module/notices.js';
+export * from './module/access-options.js';
+export type { CallContext } from './doors/caller.js';
+export { AuditDesk, type LeftLog, type VerifyOptions } from './manager/audit-desk.js';
+export { PolicyDesk, type WantedPolicy } from './manager/policy-desk.js';
+export type { RotationReport, StepOperation } from './rotation/step-door.js';
 export type { SecretHandle } from './client/secret-handle.js';
 export type { ScheduleTimers } from './rotation/rotation-scheduler.js';
 export type { AuditKey, ChainHead, ChainKey, SealedRecord } from './audit/audit-chain.js';
@@ -89,6 +96,7 @@ export {
   AuditEventError,
   AuditFolderError,
   AuditLogDamagedError,
+  AuditOffError,
   AuditOptionsError,
   AuditUnavailableError,
   CheckpointError,
