@@ -10,6 +10,8 @@ import { AUDIT_KEY_ENTRY } from '../doors/audit-key.js';
 import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
+import { lifecycleDoor } from '../doors/lifecycle-door.js';
+import { policyKeeper, policySeal } from '../doors/policy-seals.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
 import { Consumers } from '../fleet/consumers.js';
@@ -143,16 +145,14 @@ async function openPolicies(
   const policies = new PolicyStore({
     ...wanted,
     store: versions.store,
-    seal: {
-      seal: (storeKey, plaintext) => versions.sealEntry(storeKey, plaintext),
-      open: (storeKey, sealed) => versions.openEntry(storeKey, sealed),
-    },
+    seal: policySeal(versions),
     clock,
     // Without policies the engine may act for its rotators, as the application may for itself.
     own: ({ id, kind }) => id === principal.id || kind === 'rotator',
     onReport,
   });
   await policies.open();
+  versions.ownEntries.add(policyKeeper(versions));
   return policies;
 }
 
@@ -200,9 +200,10 @@ async function wire(
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const keys = new KeyManager({ versions, instance, instances, clock, randomness });
-  const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness });
-  const parts = { door, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
+  const ends = lifecycleDoor(door, caller);
+  const keys = new KeyManager({ versions, instance, instances, clock, randomness, ends });
+  const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness, ends });
+  const parts = { door, keys, lifecycle, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
   const manager = new SecretsManager(parts, caller);
   const everyMs = options.audit?.useCountsEveryMs;
   const counts = log && new UseCounts({ log, clock, identity: caller.identity, everyMs });

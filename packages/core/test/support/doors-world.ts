@@ -160,11 +160,7 @@ function tracedStore(store: StoreDriver, traces: Traces): StoreDriver {
 
 function tracedKeys(keys: KeyProvider, traces: Traces): KeyProvider {
   return {
-    name: keys.name,
-    open: () => keys.open(),
-    close: () => keys.close(),
-    active: () => keys.active(),
-    wrap: (...parameters) => keys.wrap(...parameters),
+    ...keys,
     unwrap: (...parameters) => {
       traces.unwrapped += 1;
       return keys.unwrap(...parameters);
