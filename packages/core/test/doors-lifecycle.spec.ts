@@ -83,7 +83,7 @@ describe('a master key', () => {
     await over(manager.keys.rotateKey('default', { rewrap: false }));
     await expect(over(manager.keys.scheduleDestruction('default', { version: 1 }))).rejects.toMatchObject({
       code: 'KEY_IN_USE',
-      message: expect.stringContaining('policy/head'),
+      message: expect.stringContaining('policy/key'),
     });
     await over(manager.keys.rewrap('all'));
     await over(manager.keys.scheduleDestruction('default', { version: 1, recoveryWindow: '7d' }));

@@ -8,9 +8,9 @@ import type { ValidDocument } from './policy-document.js';
 import { checkIdentityPolicy, checkSecretPolicy, type ValidIdentityPolicy } from './policy-validator.js';
 
 export const POLICY_PREFIX = 'policy/';
-export const POLICY_HEAD = 'policy/head';
-export const IDENTITY_PREFIX = 'policy/identity/';
-export const SECRET_PREFIX = 'policy/secret/';
+const HEAD = 'policy/head';
+const IDENTITY = 'policy/identity/';
+const SECRET = 'policy/secret/';
 /** Below what a store takes under one key, with room for the seal. */
 const HEAD_LIMIT = 1_000_000;
 const READS_AT_ONCE = 16;
@@ -89,7 +89,7 @@ export class PolicyRecords {
    */
   async load(known: LoadedPolicies): Promise<LoadedPolicies> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const entry = await this.store.get(POLICY_HEAD);
+      const entry = await this.store.get(HEAD);
       if (entry?.revision === known.revision && isWhole(known)) return known;
       if (entry === undefined) {
         if (known.sequence === 0) return known;
@@ -103,22 +103,14 @@ export class PolicyRecords {
         );
       const loaded = await this.#loadRecords(head, entry.revision, known);
       // A record that was written after the head was read is not what that head names: a newer head does.
-      if (isWhole(loaded) || (await this.store.get(POLICY_HEAD))?.revision === entry.revision) return loaded;
+      if (isWhole(loaded) || (await this.store.get(HEAD))?.revision === entry.revision) return loaded;
     }
     throw new CorruptRecordError('The head of the policies', 'it does not come to rest');
   }
 
-  /** Seals the head anew, and nothing else; undefined when somebody else changed something since. */
-  async commitHead(loaded: LoadedPolicies): Promise<LoadedPolicies | undefined> {
-    const value = await this.sealing.seal(POLICY_HEAD, encode(headOf(loaded)));
-    const conditions = [{ key: POLICY_HEAD, revision: loaded.revision }];
-    const revision = await this.store.commit({ conditions, writes: [{ key: POLICY_HEAD, value }] });
-    return revision === undefined ? undefined : { ...loaded, revision };
-  }
-
   /** Makes a change of what was loaded; undefined when somebody else changed something since. */
   async commit(loaded: LoadedPolicies, edit: PolicyEdit): Promise<LoadedPolicies | undefined> {
-    const key = (edit.kind === 'identity' ? IDENTITY_PREFIX : SECRET_PREFIX) + edit.name;
+    const key = (edit.kind === 'identity' ? IDENTITY : SECRET) + edit.name;
     const sealed = edit.content && (await this.sealing.seal(key, encode(plain(edit))));
     const after = applyEdit(loaded, edit, sealed === undefined ? '' : digestOf(sealed));
     const head = encode(headOf(after));
@@ -129,15 +121,15 @@ export class PolicyRecords {
     }
     const writes: StoreWrite[] = [
       { key, value: sealed ?? null },
-      { key: POLICY_HEAD, value: await this.sealing.seal(POLICY_HEAD, head) },
+      { key: HEAD, value: await this.sealing.seal(HEAD, head) },
     ];
-    const revision = await this.store.commit({ conditions: [{ key: POLICY_HEAD, revision: loaded.revision }], writes });
+    const revision = await this.store.commit({ conditions: [{ key: HEAD, revision: loaded.revision }], writes });
     return revision === undefined ? undefined : { ...after, revision };
   }
 
   async #openHead(value: Uint8Array): Promise<Head> {
     try {
-      const head = decode(await this.sealing.open(POLICY_HEAD, value)) as Head;
+      const head = decode(await this.sealing.open(HEAD, value)) as Head;
       if (head.format === 1 && Number.isSafeInteger(head.sequence)) return head;
     } catch {
       // What opening says may come from foreign code; that it failed is all there is to tell.
@@ -149,13 +141,13 @@ export class PolicyRecords {
     const identity = await inTurns(head.identity, async ([name, principals, digest]) => {
       const same = known.identity.get(name);
       if (same?.digest === digest && same.content !== undefined) return [name, same] as const;
-      const content = await this.#read(IDENTITY_PREFIX + name, digest, (record) => identityContent(name, record));
+      const content = await this.#read(IDENTITY + name, digest, (record) => identityContent(name, record));
       return [name, { principals, digest, content }] as const;
     });
     const secrets = await inTurns(head.secrets, async ([name, digest]) => {
       const same = known.secrets.get(name);
       if (same?.digest === digest && same.content !== undefined) return [name, same] as const;
-      const content = await this.#read(SECRET_PREFIX + name, digest, (record) => secretContent(name, record));
+      const content = await this.#read(SECRET + name, digest, (record) => secretContent(name, record));
       return [name, { digest, content }] as const;
     });
     return { sequence: head.sequence, revision, identity: new Map(identity), secrets: new Map(secrets) };

@@ -6,12 +6,11 @@ import { UseCounts } from '../audit/use-counts.js';
 import { managerSource } from '../client/manager-source.js';
 import type { SecretSource } from '../client/secret-source.js';
 import { AcknowledgementDoor } from '../doors/acknowledgement-door.js';
-import { AUDIT_KEY_ENTRY } from '../doors/audit-key.js';
 import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
 import { lifecycleDoor } from '../doors/lifecycle-door.js';
-import { policyKeeper, policySeal } from '../doors/policy-seals.js';
+import { AUDIT_KEY_ENTRY, openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
 import { Consumers } from '../fleet/consumers.js';
@@ -100,7 +99,7 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
     clock,
     randomness,
     ids,
-    sealedEntries: [sealedEntry(AUDIT_KEY_ENTRY)],
+    sealedEntries: [sealedEntry(AUDIT_KEY_ENTRY), sealedEntry(POLICY_KEY_ENTRY)],
     ...versionOptions(options),
   });
   await versions.open();
@@ -111,7 +110,7 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
     const warn = (message: string): void => tell({ level: 'warn', message });
     if (options.audit === undefined) tell(NOT_AUDITED);
     else audit = await openAudit(options.audit, { principal, versions, clock, randomness, ids, warn });
-    policies = await openPolicies(options, principal, versions, clock, (report) => {
+    policies = await openPolicies(options, { principal, versions, clock, randomness }, (report) => {
       const { notice, event } = noticeOf(report, principal.id);
       tell(notice);
       audit?.log.record(event).catch(() => undefined);
@@ -137,22 +136,21 @@ function ownPrincipal({ principal = DEFAULT_PRINCIPAL }: SecretsModuleOptions, i
 
 async function openPolicies(
   { policies: wanted = {} }: SecretsModuleOptions,
-  principal: Principal,
-  versions: VersionStore,
-  clock: Clock,
+  opened: Pick<Opened, 'principal' | 'versions'> & Pick<Surroundings, 'clock' | 'randomness'>,
   onReport: (report: PolicyReport) => void,
 ): Promise<PolicyStore> {
+  const { principal, versions, clock, randomness } = opened;
+  const key = await openOwnKey(versions, POLICY_KEY_ENTRY, randomness);
   const policies = new PolicyStore({
     ...wanted,
     store: versions.store,
-    seal: policySeal(versions),
+    seal: policySeal(key, randomness),
     clock,
     // Without policies the engine may act for its rotators, as the application may for itself.
     own: ({ id, kind }) => id === principal.id || kind === 'rotator',
     onReport,
   });
   await policies.open();
-  versions.ownEntries.add(policyKeeper(versions));
   return policies;
 }
 

@@ -35,7 +35,7 @@ export function noticeOf(
         },
         event: eventOf('PoliciesCorrupt', { policies: report.policies }),
       };
-    case 'policies-unreadable': {
+    default: {
       const why = isSecretsError(report.error) ? report.error.message : 'the store failed';
       return {
         notice: { level: 'warn', message: `The policies could not be read, and the last ones known go on: ${why}` },

@@ -4,7 +4,7 @@ import { auditFiles } from '../audit/audit-files.js';
 import { AuditLog } from '../audit/audit-log.js';
 import type { AuditSinkUse } from '../audit/audit-log-options.js';
 import type { CheckpointNotes, CheckpointPlace } from '../audit/checkpoint-place.js';
-import { openAuditKey } from '../doors/audit-key.js';
+import { AUDIT_KEY_ENTRY, openOwnKey } from '../doors/own-keys.js';
 import type { Clock } from '../foundation/clock.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
@@ -34,7 +34,7 @@ export async function openAudit(options: AuditOptions, surroundings: AuditSurrou
   if (folder !== undefined) sinks.unshift({ sink: auditFiles({ folder }), mode: 'required' });
   if (sinks.length === 0)
     throw new AuditOptionsError('SecretsModule.forRoot({ audit }) needs a folder, or sinks of which one is required.');
-  const key = options.key ?? (await openAuditKey(versions, randomness));
+  const key = options.key ?? (await openOwnKey(versions, AUDIT_KEY_ENTRY, randomness));
   const { kind: type, id: principalId, instanceId } = principal;
   const log = new AuditLog({
     origin,

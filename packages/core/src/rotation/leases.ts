@@ -182,7 +182,9 @@ export class Leases {
         const current = await loadVersion(this.context, name, version.id);
         const lease = { instanceId, validUntil: clock.now() + leaseTtlMs(policy) };
         try {
-          await turns.take(name, async () => rotator.renew?.({ ...this.#step(tenure, 'renew'), current, lease }));
+          await turns.take(name, tenure.signal, async () =>
+            rotator.renew?.({ ...this.#step(tenure, 'renew'), current, lease }),
+          );
         } catch (error) {
           if (isSecretsError(error, 'ROTATION_INTERRUPTED') || isSecretsError(error, 'LEASE_LOST')) throw error;
           throw redactError(error, [current.value]);
@@ -221,7 +223,7 @@ export class Leases {
       const terms = { instanceId: lease.instanceId, validUntil: clock.now() };
       try {
         const context = { ...this.#step(tenure, 'revoke'), current: retiring, retiring, lease: terms };
-        return (await turns.take(name, async () => rotator.retire(context))) ?? undefined;
+        return (await turns.take(name, tenure.signal, async () => rotator.retire(context))) ?? undefined;
       } catch (error) {
         if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
         throw redactError(error, [retiring.value]);

@@ -33,7 +33,9 @@ export class Rollback {
     if (against.length <= (this.#seen.get(key) ?? 0)) return undefined;
     const before = reports.filter(({ versionId }) => versionId === obligation.versionId);
     const message = await this.#admittedReason(tenure, obligation, current.id, () =>
-      this.context.turns.take(secretName, () => this.#reason(tenure, obligation, current.id, against, before)),
+      this.context.turns.take(secretName, tenure.signal, () =>
+        this.#reason(tenure, obligation, current.id, against, before),
+      ),
     );
     this.#seen.set(key, against.length);
     const { events, clock } = this.context;
@@ -56,7 +58,9 @@ export class Rollback {
   async #finish(tenure: Tenure, active: ActiveRotation): Promise<RotationState> {
     const { secretName } = tenure;
     const { versionId = '', failedVersionId = '' } = active;
-    await this.context.turns.take(secretName, () => this.#makeValidAgain(tenure, active, versionId, failedVersionId));
+    await this.context.turns.take(secretName, tenure.signal, () =>
+      this.#makeValidAgain(tenure, active, versionId, failedVersionId),
+    );
     const { clock, events } = this.context;
     const message = active.failure?.message ?? '';
     const { state } = await tenure.changeBoth((before, record) => {

@@ -59,7 +59,14 @@ export class RotationEngine {
     this.events$ = events.asObservable();
     const tenures = new Tenures(parts.journal, parts.instance, parts.instances);
     const { door = OPEN_STEP_DOOR } = parts;
-    this.#context = { ...parts, door, tenures, events, signal: this.#stopping.signal, turns: new TargetTurns() };
+    this.#context = {
+      ...parts,
+      door,
+      tenures,
+      events,
+      signal: this.#stopping.signal,
+      turns: new TargetTurns(parts.clock),
+    };
     this.#rollback = new Rollback(this.#context);
     this.#retirement = new Retirement(this.#context, (tenure, obligation) => this.#putBack(tenure, obligation));
     this.#start = new RotationStart(this.#context, this.#retirement, this.#rollback);

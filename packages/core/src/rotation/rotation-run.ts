@@ -1,36 +1,29 @@
 import { CorruptRecordError, isSecretsError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
 import { randomPassword } from '../foundation/random-password.js';
 import { redactError } from '../foundation/redaction.js';
-import { leaseTtlMs, probationMs } from '../versions/rotation-policy.js';
-import {
-  addVersion,
-  nextVersionId,
-  promote,
-  removeVersion,
-  setStage,
-  setVersionState,
-  versionAt,
-} from '../versions/secret-record.js';
-import type { SecretVersion } from '../versions/secret-version.js';
+import { addVersion, nextVersionId, removeVersion, setStage, setVersionState } from '../versions/secret-record.js';
 import { versionRemoval } from '../versions/sealed-values.js';
-import { type EngineContext, loadVersion, messageOf } from './engine-context.js';
+import { type EngineContext, messageOf } from './engine-context.js';
+import { promotion } from './promotion.js';
 import type { RotationStep } from './rotation-events.js';
 import { concludeRotation } from './rotation-reports.js';
 import type { RotationResult } from './rotation-result.js';
-import { type ActiveRotation, atStep, failedRotation, type RotationState, type StepFailure } from './rotation-state.js';
+import {
+  type ActiveRotation,
+  atStep,
+  failedRotation,
+  rehearsedRotation,
+  type RotationState,
+  type StepFailure,
+} from './rotation-state.js';
 import type { Tenure } from './rotation-tenure.js';
-import type { LeaseTerms, PendingContext, RotationContext, SecretRotator } from './secret-rotator.js';
+import type { SecretRotator } from './secret-rotator.js';
 import { isUnrecorded, type StepAsked, type StepOperation } from './step-door.js';
+import { type LoadedValues, StepValues } from './step-values.js';
 
 interface Outcome {
   readonly result: RotationResult;
   readonly state: RotationState;
-}
-
-/** The values that a step after `create` works with. */
-interface StepValues {
-  readonly current: SecretVersion | undefined;
-  readonly pending: SecretVersion;
 }
 
 export interface RotationRunParts {
@@ -49,20 +42,21 @@ export class RotationRun {
   readonly #context: EngineContext;
   readonly #tenure: Tenure;
   readonly #secretName: string;
-  /** For the strategy `lease`: whose it is, and until when. */
-  #terms: { readonly lease?: LeaseTerms } = {};
-  #loaded: StepValues | undefined;
+  readonly #values: StepValues;
 
   constructor(private readonly parts: RotationRunParts) {
     this.#context = parts.context;
     this.#tenure = parts.tenure;
     this.#secretName = parts.tenure.secretName;
+    this.#values = new StepValues(parts.context, parts.tenure, parts.rotationId, async (notes) => {
+      await this.#advance((before) => ({ ...before, notes: { ...before.notes, ...notes } }));
+    });
   }
 
   async toPromotion(): Promise<Outcome> {
     const begun = await this.#active();
     const active = begun.step === 'create' ? await this.#create(begun) : begun;
-    return this.#context.turns.take(this.#secretName, () => this.#fromApply(active));
+    return this.#context.turns.take(this.#secretName, this.#tenure.signal, () => this.#fromApply(active));
   }
 
   async #fromApply(created: ActiveRotation): Promise<Outcome> {
@@ -93,12 +87,12 @@ export class RotationRun {
 
   async #makePending(active: ActiveRotation): Promise<ActiveRotation> {
     const { definitions, randomness, versions } = this.#context;
-    const current = await this.#current();
+    const current = await this.#values.current();
     const busyIdentities = await this.parts.busyIdentities();
     let value: unknown;
     try {
       value = await this.parts.rotator.create({
-        ...this.#stepContext(active, current),
+        ...this.#values.stepContext(active, current),
         busyIdentities,
         randomPassword: (options = {}) => randomPassword(options, randomness),
       });
@@ -132,7 +126,7 @@ export class RotationRun {
     this.#announce(step, active.versionId);
     const operation = step === 'apply' ? 'applyPendingVersion' : 'verifyPendingVersion';
     const failure = await this.#try(active, operation, async (values) => {
-      await this.parts.rotator[step](this.#pendingContext(active, values));
+      await this.parts.rotator[step](this.#values.pendingContext(active, values));
     });
     const now = this.#now();
     if (failure !== undefined) {
@@ -150,12 +144,12 @@ export class RotationRun {
   async #try(
     active: ActiveRotation,
     operation: StepOperation,
-    work: (values: StepValues) => Promise<void>,
+    work: (values: LoadedValues) => Promise<void>,
   ): Promise<Error | undefined> {
     let hasBegun = false;
     try {
       await this.#context.door.step(this.#asked(operation, active), async () => {
-        const values = await this.#values(active);
+        const values = await this.#values.of(active);
         hasBegun = true;
         await work(values);
       });
@@ -164,19 +158,19 @@ export class RotationRun {
       this.#throwWhenStopping();
       const isDenied = isSecretsError(error, 'ACCESS_DENIED');
       if (isUnrecorded(error) || (!hasBegun && !isDenied)) throw error;
-      return redactError(error, [this.#loaded?.current?.value, this.#loaded?.pending.value]);
+      return redactError(error, [this.#values.loaded?.current?.value, this.#values.loaded?.pending.value]);
     }
   }
 
   async #promote(active: ActiveRotation): Promise<Outcome | { readonly failure: StepFailure }> {
-    const versionId = this.#versionIdOf(active);
+    const versionId = this.#values.versionIdOf(active);
     this.#announce('promote', versionId);
     let hasBegun = false;
     try {
       return await this.#context.door.step(this.#asked('promoteVersion', active), async () => {
         hasBegun = true;
         // With nothing to retire, this is the end of it.
-        if ((await this.#values(active)).current === undefined) {
+        if ((await this.#values.of(active)).current === undefined) {
           const steps = atStep(active, 'promote', this.#now()).steps;
           await concludeRotation(
             this.#context,
@@ -196,45 +190,10 @@ export class RotationRun {
   async #commitPromotion(versionId: string): Promise<Outcome> {
     const { events } = this.#context;
     const { rotationId } = this.parts;
-    let previousVersionId: string | undefined;
-    const { state } = await this.#tenure.changeBoth((before, record) => {
-      const { active, ...rest } = before;
-      if (record === undefined || active?.rotationId !== rotationId) return undefined;
-      previousVersionId = versionAt(record, 'current')?.id;
-      const now = this.#now();
-      const { rotator, startedAt, notes, reason, deadline } = active;
-      const promoted = promote(record, versionId, now);
-      const { promotion } = promoted;
-      const lastRotation = {
-        rotationId,
-        reason,
-        startedAt,
-        endedAt: now,
-        outcome: 'promoted' as const,
-        versionId,
-        ...(previousVersionId === undefined ? {} : { previousVersionId }),
-      };
-      if (previousVersionId === undefined)
-        return { state: { ...rest, failures: 0, lastRotation }, edit: { record: promoted } };
-      const obligation = {
-        versionId: previousVersionId,
-        replacedBy: versionId,
-        promotion,
-        rotationId,
-        rotator,
-        step: 'settle' as const,
-        since: now,
-        reason,
-        steps: [...(atStep(active, 'promote', now).steps ?? []), { step: 'settle' as const, at: now }],
-        notes,
-        ...(before.failures === 0 ? {} : { failuresBefore: before.failures }),
-        ...(deadline === undefined ? { notBefore: now + probationMs(record.rotation, reason, now) } : { deadline }),
-      };
-      return {
-        state: { ...rest, failures: 0, lastRotation, obligations: [...rest.obligations, obligation] },
-        edit: { record: setVersionState(promoted, previousVersionId, 'draining') },
-      };
-    });
+    const { state } = await this.#tenure.changeBoth((before, record) =>
+      promotion(before, record, rotationId, versionId, this.#now()),
+    );
+    const previousVersionId = state.lastRotation?.previousVersionId;
     const secretName = this.#secretName;
     this.parts.onEnd();
     events.next({ type: 'promoted', secretName, rotationId, at: this.#now(), versionId, previousVersionId });
@@ -247,10 +206,10 @@ export class RotationRun {
     const secretName = this.#secretName;
     const { rotationId, rotator } = this.parts;
     const { failure } = active;
-    const pendingId = this.#versionIdOf(active);
+    const pendingId = this.#values.versionIdOf(active);
     this.#announce('undo', pendingId);
     const cause = await this.#try(active, 'undoRotation', async (values) => {
-      const context = this.#pendingContext(active, values);
+      const context = this.#values.pendingContext(active, values);
       if (rotator.undo !== undefined) await rotator.undo(context);
       else if (values.current !== undefined)
         await rotator.retire({ ...context, current: values.current, retiring: values.pending });
@@ -260,7 +219,7 @@ export class RotationRun {
       const message = `${before}taking it back failed${failure === undefined ? '' : ' too'}, which is tried again: ${cause.message}`;
       throw this.#failure(failure?.step ?? 'undo', cause, false, message);
     }
-    const current = this.#loaded?.current;
+    const current = this.#values.loaded?.current;
     await concludeRotation(this.#context, secretName, active, {
       outcome: failure === undefined ? 'rehearsed' : 'failed',
       versionId: current?.versionId,
@@ -269,7 +228,9 @@ export class RotationRun {
     const { state } = await this.#tenure.changeBoth((before, record) => {
       if (record === undefined || before.active?.rotationId !== rotationId) return undefined;
       const ended =
-        failure === undefined ? this.#rehearsed(before) : failedRotation(before, rotationId, failure, this.#now());
+        failure === undefined
+          ? rehearsedRotation(before, rotationId, this.#now())
+          : failedRotation(before, rotationId, failure, this.#now());
       return {
         state: ended ?? before,
         edit: isRehearsal(active)
@@ -296,14 +257,6 @@ export class RotationRun {
     await this.#tenure.change((state) => failedRotation(state, this.parts.rotationId, failure, this.#now()));
     this.parts.onEnd();
     return this.#failure('create', cause, true);
-  }
-
-  /** The state after a rehearsal that went through. */
-  #rehearsed(state: RotationState): RotationState | undefined {
-    const { active, ...rest } = state;
-    if (active?.rotationId !== this.parts.rotationId) return undefined;
-    const { rotationId, reason, startedAt } = active;
-    return { ...rest, lastRehearsal: { rotationId, reason, startedAt, endedAt: this.#now(), outcome: 'rehearsed' } };
   }
 
   #failure(
@@ -335,29 +288,6 @@ export class RotationRun {
     throw this.#corrupt('it lost its rotation');
   }
 
-  async #values(active: ActiveRotation): Promise<StepValues> {
-    this.#loaded ??= {
-      current: await this.#current(),
-      pending: await loadVersion(this.#context, this.#secretName, this.#versionIdOf(active)),
-    };
-    return this.#loaded;
-  }
-
-  async #current(): Promise<SecretVersion | undefined> {
-    const record = await this.#context.versions.get(this.#secretName);
-    if (record.lease !== undefined && record.rotation !== undefined) {
-      const validUntil = this.#now() + leaseTtlMs(record.rotation);
-      this.#terms = { lease: { instanceId: record.lease.instanceId, validUntil } };
-    }
-    const version = versionAt(record, 'current');
-    return version && loadVersion(this.#context, this.#secretName, version.id);
-  }
-
-  #versionIdOf({ versionId, step }: ActiveRotation): string {
-    if (versionId !== undefined) return versionId;
-    throw this.#corrupt(`it is at ${step} without a version`);
-  }
-
   #corrupt(why: string): CorruptRecordError {
     return new CorruptRecordError(`The rotation journal of ${this.#secretName}`, why);
   }
@@ -365,29 +295,6 @@ export class RotationRun {
   #asked(operation: StepOperation, { rotator, versionId, reason }: ActiveRotation): StepAsked {
     const { rotationId } = this.parts;
     return { operation, secretName: this.#secretName, rotator, rotationId, versionId, reason };
-  }
-
-  #stepContext(active: ActiveRotation, current: SecretVersion | undefined): RotationContext {
-    return {
-      secretName: this.#secretName,
-      rotationId: this.parts.rotationId,
-      current,
-      signal: this.#tenure.signal,
-      clock: this.#context.clock,
-      notes: active.notes,
-      assertHolder: () => this.#tenure.assertHolder(),
-      ...this.#terms,
-    };
-  }
-
-  #pendingContext(active: ActiveRotation, { current, pending }: StepValues): PendingContext {
-    return {
-      ...this.#stepContext(active, current),
-      pending,
-      record: async (notes) => {
-        await this.#advance((before) => ({ ...before, notes: { ...before.notes, ...notes } }));
-      },
-    };
   }
 
   #announce(step: RotationStep, versionId: string | undefined): void {

@@ -143,6 +143,18 @@ export function failedRotation(
   return { ...rest, failures: state.failures + 1, lastRotation: summary };
 }
 
+/** The state after a rehearsal that went through; undefined when it is not under way. */
+export function rehearsedRotation(
+  state: RotationState,
+  rotationId: string,
+  endedAt: number,
+): RotationState | undefined {
+  const { active, ...rest } = state;
+  if (active?.rotationId !== rotationId) return undefined;
+  const { reason, startedAt } = active;
+  return { ...rest, lastRehearsal: { rotationId, reason, startedAt, endedAt, outcome: 'rehearsed' } };
+}
+
 export const NO_ROTATION: RotationState = { format: 1, obligations: [], failures: 0 };
 
 export function parseRotationState(secretName: string, bytes: Uint8Array): RotationState {

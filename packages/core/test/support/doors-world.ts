@@ -37,7 +37,7 @@ export class WatchedSink implements AuditSink {
 
   append: AuditSink['append'] = async (records) => {
     if (this.mood === 'failing') throw Object.assign(new Error('canary'), { code: 'ENOSPC' });
-    if (this.mood === 'hanging') return new Promise<never>(() => undefined);
+    if (this.mood === 'hanging') await new Promise<never>(() => undefined);
     await this.#kept.append(records);
     for (const { sequence, event } of records) if (sequence > this.#last) this.events.push(JSON.parse(event));
     this.#last = Math.max(this.#last, records.at(-1)?.sequence ?? 0);
