@@ -9,7 +9,7 @@ let world: DoorsWorld;
 afterEach(() => world.stop());
 
 async function start(options: DoorsWorldOptions = {}): Promise<void> {
-  world = await startDoors({ instance: { leaseMs: DAY_MS / 4 }, ...options });
+  world = await startDoors({ instance: { leaseMs: DAY_MS / 4 }, refreshIntervalMs: 300 * DAY_MS, ...options });
   await world.runtime.startRotating();
 }
 
