@@ -9,7 +9,8 @@ import { AcknowledgementDoor } from '../doors/acknowledgement-door.js';
 import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
-import { openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
+import { lifecycleDoor } from '../doors/lifecycle-door.js';
+import { AUDIT_KEY_ENTRY, openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
 import { Consumers } from '../fleet/consumers.js';
@@ -24,15 +25,18 @@ import type { Randomness } from '../foundation/randomness.js';
 import type { AuditDeskParts } from '../manager/audit-desk.js';
 import { SecretReader } from '../manager/secret-reader.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
+import { KeyManager } from '../keys/key-manager.js';
+import { Lifecycle } from '../lifecycle/lifecycle.js';
 import { RotationEngine } from '../rotation/rotation-engine.js';
 import { RotationJournal } from '../rotation/rotation-journal.js';
 import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
 import { RotationTroubles } from '../rotation/rotation-troubles.js';
 import type { Rotators } from '../rotation/rotators.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
-import { VersionStore } from '../versions/version-store.js';
+import { sealedEntry, VersionStore } from '../versions/version-store.js';
 import { openAudit } from './open-audit.js';
 import { noticeOf, type Notice } from './notices.js';
+import { versionOptions } from './version-options.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
 
 /** The manager's side: everything that stands on the store. */
@@ -41,6 +45,8 @@ export interface ManagerRuntime {
   readonly engine: RotationEngine;
   readonly scheduler: RotationScheduler;
   readonly versions: VersionStore;
+  readonly keys: KeyManager;
+  readonly lifecycle: Lifecycle;
   readonly instance: Instance;
   readonly acknowledgements: Acknowledgements;
   readonly source: SecretSource;
@@ -87,7 +93,15 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
       `SecretsModule.forRoot has the instance.leaseMs ${leaseMs}: give ${SHORTEST_LEASE_MS} ms or more.`,
     );
   }
-  const versions = new VersionStore({ store, keys, clock, randomness, ids });
+  const versions = new VersionStore({
+    store,
+    keys,
+    clock,
+    randomness,
+    ids,
+    sealedEntries: [sealedEntry(AUDIT_KEY_ENTRY), sealedEntry(POLICY_KEY_ENTRY)],
+    ...versionOptions(options),
+  });
   await versions.open();
   const principal = ownPrincipal(options, ids.next());
   let audit: AuditDeskParts | undefined;
@@ -166,9 +180,10 @@ async function wire(
   const instances = new InstanceWatch(store, clock, processes, leaseMs, () => instance.strainMs());
   const acknowledgements = new Acknowledgements(store, instance, clock, randomness);
   const reports = new FailureReports(store, instance.id);
+  const journal = new RotationJournal(store, versions);
   const engine = new RotationEngine({
     versions,
-    journal: new RotationJournal(store, versions),
+    journal,
     rotators,
     instance,
     instances,
@@ -183,7 +198,10 @@ async function wire(
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const parts = { door, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
+  const ends = lifecycleDoor(door, caller);
+  const keys = new KeyManager({ versions, instance, instances, clock, randomness, ends });
+  const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness, ends });
+  const parts = { door, keys, lifecycle, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
   const manager = new SecretsManager(parts, caller);
   const everyMs = options.audit?.useCountsEveryMs;
   const counts = log && new UseCounts({ log, clock, identity: caller.identity, everyMs });
@@ -214,6 +232,8 @@ async function wire(
     engine,
     scheduler,
     versions,
+    keys,
+    lifecycle,
     instance,
     acknowledgements,
     source,
