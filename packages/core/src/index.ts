@@ -70,6 +70,8 @@ export type { VersionState } from './versions/secret-record.js';
 export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
 export * from './encryption/local-key-file.js';
+export * from './encryption/remote-key-provider.js';
+export type { RemoteCallOptions } from './encryption/remote-calls.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
 export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
 export type { SecretHandle } from './client/secret-handle.js';

@@ -158,6 +158,22 @@ export class KeyMismatchError extends SecretsError {
   }
 }
 
+/**
+ * `KEY_UNAVAILABLE`: the service with the master keys gave no usable answer in time. Nothing was sealed or opened; the same call may succeed later.
+ */
+export class KeyUnavailableError extends SecretsError {
+  constructor(provider: string, message: string, cause?: unknown) {
+    super('KEY_UNAVAILABLE', `The key provider ${provider} ${message}`, { cause });
+  }
+}
+
+/** `KEY_REFUSED`: the service with the master keys answered, and will not: no permission, or the key is disabled or destroyed. Trying again does not help. */
+export class KeyRefusedError extends SecretsError {
+  constructor(provider: string, message: string, cause?: unknown) {
+    super('KEY_REFUSED', `The key provider ${provider} ${message}`, { cause });
+  }
+}
+
 /** `RECORD_CORRUPT`: a stored record does not open or does not parse; the others are not affected. */
 export class CorruptRecordError extends SecretsError {
   constructor(what: string, message: string, secretName?: string) {
