@@ -71,6 +71,7 @@ export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
 export * from './encryption/local-key-file.js';
 export * from './encryption/remote-key-provider.js';
+export * from './encryption/remote-key-names.js';
 export type { RemoteCallOptions } from './encryption/remote-calls.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
 export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';

@@ -1,5 +1,5 @@
 import type { KeyProvider } from '@nestjs-secrets/core';
-import { lifeCycle } from './key-provider/life.js';
+import { keyMaking, lifeCycle, sharedMaking } from './key-provider/life.js';
 import type { ConformanceKeys, FreshKeys, OneProvider } from './key-provider/steps.js';
 import { binding, wrapping } from './key-provider/wrapping.js';
 import type { ConformanceCase } from './store-driver-conformance.js';
@@ -49,6 +49,8 @@ export function keyProviderConformance(harness: KeyProviderHarness): Conformance
 
   wrapping(one);
   binding(one);
+  keyMaking(one);
   lifeCycle(fresh, outliving);
+  sharedMaking(outliving);
   return cases;
 }

@@ -9,6 +9,9 @@ export interface KeyFlaw {
 
 const bound = (provider: KeyProvider): KeyProvider => ({
   name: provider.name,
+  list: async () => (await provider.list?.()) ?? [],
+  make: async (id) => (await provider.make?.(id)) ?? provider.active(),
+  destroy: async (cmk) => provider.destroy?.(cmk),
   open: () => provider.open(),
   close: () => provider.close(),
   active: () => provider.active(),
@@ -214,6 +217,21 @@ export const KEY_FLAWS: Record<string, KeyFlaw> = {
       return flawed;
     },
     noticedBy: /when it is printed/,
+  },
+  'lists what was there at first': {
+    flaw: (provider) => {
+      let listed: Promise<readonly CmkRef[]> | undefined;
+      return { list: () => (listed ??= provider.list?.() ?? Promise.resolve([])) };
+    },
+    noticedBy: /makes versions and keys/,
+  },
+  'makes the same version again': {
+    flaw: (provider) => ({ make: async () => provider.active() }),
+    noticedBy: /makes versions and keys/,
+  },
+  'does not destroy': {
+    flaw: () => ({ destroy: async () => undefined }),
+    noticedBy: /destroys a version/,
   },
   'works on after close()': {
     flaw: () => ({ close: async () => undefined }),

@@ -75,8 +75,8 @@ export function remoteKeyProvider(
 
 class RemoteKeyProvider implements KeyProvider {
   readonly name: string;
-  readonly make?: (id?: string) => Promise<CmkRef>;
-  readonly destroy?: (cmk: CmkRef) => Promise<void>;
+  readonly make: KeyProvider['make'];
+  readonly destroy: KeyProvider['destroy'];
   readonly #service: RemoteKeyService;
   readonly #clock: Clock;
   readonly #maxAgeMs: number;

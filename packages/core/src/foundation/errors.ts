@@ -144,9 +144,13 @@ export class PasswordOptionsError extends SecretsError {
   }
 }
 
-/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID` */
+/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID`; `KEY_FILE_UNWRITABLE`: no key can be made or destroyed in it. */
 export class KeyFileError extends SecretsError {
-  constructor(code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID', message: string, cause?: unknown) {
+  constructor(
+    code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID' | 'KEY_FILE_UNWRITABLE',
+    message: string,
+    cause?: unknown,
+  ) {
     super(code, message, { cause });
   }
 }
