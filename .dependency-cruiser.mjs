@@ -19,7 +19,16 @@ const coreLayers = [
 ];
 
 /** The packages, each with those it may import. */
-const packages = { core: [], pg: ['core'], mysql2: ['core'], typeorm: ['core', 'pg', 'mysql2'], testing: ['core'] };
+const packages = {
+  core: [],
+  pg: ['core'],
+  mysql2: ['core'],
+  typeorm: ['core', 'pg', 'mysql2'],
+  aws: ['core'],
+  alibaba: ['core'],
+  pkcs11: ['core'],
+  testing: ['core'],
+};
 
 const anyOf = (names) => `(${names.join('|')})`;
 

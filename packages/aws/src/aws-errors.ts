@@ -32,10 +32,12 @@ const CREDENTIALS = new Set([
 ]);
 
 const REFUSALS: Readonly<Record<string, string>> = {
-  AccessDeniedException: 'this process may not use it: allow kms:Encrypt and kms:Decrypt in the key policy or in the role.',
+  AccessDeniedException:
+    'this process may not use it: allow kms:Encrypt and kms:Decrypt in the key policy or in the role.',
   DisabledException: 'it is disabled. Enable it with aws kms enable-key.',
   InvalidKeyUsageException: 'it is not a key for ENCRYPT_DECRYPT.',
-  KMSInvalidStateException: 'it is in a state that does not allow this, such as pending deletion. See aws kms describe-key.',
+  KMSInvalidStateException:
+    'it is in a state that does not allow this, such as pending deletion. See aws kms describe-key.',
   NotFoundException: 'it does not exist. Check account, region and ARN.',
 };
 

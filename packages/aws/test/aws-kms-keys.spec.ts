@@ -161,7 +161,7 @@ describe('awsKmsKeys and its service', () => {
   ])('says that KMS does not take %s', async (_what, credentials, advice) => {
     const wrong = credentials ?? { ...endpoint.credentials, secretAccessKey: 'y'.repeat(40) };
     const client = { region: AWS_REGION, endpoint: endpoint.url, credentials: wrong };
-    const provider = await open({ orders: [endpoint.makeKey().name] }, { client, deadlineMs: 300 });
+    const provider = await open({ orders: [endpoint.makeKey().name] }, { client, deadlineMs: 3_000 });
     const { code, message } = await failure(provider.wrap(active(provider), DATA_KEY, PLACE));
     expect([code, message]).toEqual(['KEY_UNAVAILABLE', expect.stringContaining(advice)]);
   });
@@ -169,7 +169,7 @@ describe('awsKmsKeys and its service', () => {
   it.each(['hang', 'cut', 'throttle', 'fail'] as const)(
     'serves on with the data keys it has, and wraps none, when KMS does this: %s',
     async (behaviour) => {
-      const limits = { deadlineMs: 300, attemptMs: 100, dataKeyMaxAgeMs: 0, concurrency: 4 };
+      const limits = { deadlineMs: 3_000, attemptMs: 700, dataKeyMaxAgeMs: 0, concurrency: 4 };
       const provider = await open({ orders: [endpoint.makeKey().name] }, limits);
       const wrapped = await provider.wrap(active(provider), DATA_KEY, PLACE);
       endpoint.server.behaviour = behaviour;

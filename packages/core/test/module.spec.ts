@@ -264,6 +264,7 @@ describe('SecretsModule', () => {
         degraded: false,
         secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined, rolledBack: false } },
         rotations: {},
+        keys: { state: 'available' },
       },
     });
   });

@@ -111,7 +111,9 @@ export class AwsKmsEndpoint {
 function isContext(context: unknown): boolean {
   if (context === undefined) return true;
   return (
-    typeof context === 'object' && context !== null && Object.values(context).every((value) => typeof value === 'string')
+    typeof context === 'object' &&
+    context !== null &&
+    Object.values(context).every((value) => typeof value === 'string')
   );
 }
 

@@ -22,11 +22,15 @@ export class RemoteKeyNames {
     const refs = Object.entries(keys).flatMap(([id, names]) => names.map((_, index) => ({ id, version: index + 1 })));
     const [first] = Object.keys(keys);
     if (first === undefined || Object.values(keys).some((names) => names.length === 0))
-      throw this.#invalid('has no key, or one without a version: give it keys: { myKey: [name of its first version] }.');
+      throw this.#invalid(
+        'has no key, or one without a version: give it keys: { myKey: [name of its first version] }.',
+      );
     for (const ref of refs) {
-      if (!isCmkRef(ref)) throw this.#invalid(`has the key id ${JSON.stringify(ref.id)}: use 1 to 128 of A-Z a-z 0-9 / _ + = . @ : -`);
+      const { id } = ref;
+      if (!isCmkRef(ref))
+        throw this.#invalid(`has the key id ${JSON.stringify(id)}: use 1 to 128 of A-Z a-z 0-9 / _ + = . @ : -`);
       // An object puts such names first, whatever the order they were written in, and the first one is the default key.
-      if (/^\d+$/.test(ref.id)) throw this.#invalid(`has the key id ${ref.id}: give it at least one letter.`);
+      if (/^\d+$/.test(id)) throw this.#invalid(`has the key id ${id}: give it at least one letter.`);
     }
     const names = Object.values(keys).flat();
     const twice = names.find((name, index) => names.indexOf(name) !== index);

@@ -144,10 +144,10 @@ export class PasswordOptionsError extends SecretsError {
   }
 }
 
-/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID`; `KEY_FILE_UNWRITABLE`: no key can be made or destroyed in it. */
+/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID`; `KEY_FILE_LOCKED`: not with this passphrase; `KEY_FILE_UNWRITABLE`: no key can be made or destroyed in it. */
 export class KeyFileError extends SecretsError {
   constructor(
-    code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID' | 'KEY_FILE_UNWRITABLE',
+    code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID' | 'KEY_FILE_LOCKED' | 'KEY_FILE_UNWRITABLE',
     message: string,
     cause?: unknown,
   ) {
