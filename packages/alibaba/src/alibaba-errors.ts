@@ -37,9 +37,9 @@ export function translateError(provider: string, action: string, keyId: string, 
 }
 
 function adviceOn(code: string): string {
-  if (/NotFound/.test(code)) return 'it does not exist. Check account, region and key id';
-  if (/^Rejected\.Disabled/.test(code)) return 'it is disabled. Enable it with EnableKey';
-  if (/^Rejected\./.test(code))
+  if (code.includes('NotFound')) return 'it does not exist. Check account, region and key id';
+  if (code.startsWith('Rejected.Disabled')) return 'it is disabled. Enable it with EnableKey';
+  if (code.startsWith('Rejected.'))
     return 'it is in a state that does not allow this, such as pending deletion. See DescribeKey';
   if (/^(Forbidden|NoPermission)/.test(code))
     return 'this process may not use it: allow kms:Encrypt and kms:Decrypt on it in RAM';

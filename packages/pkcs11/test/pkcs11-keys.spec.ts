@@ -34,16 +34,14 @@ const withSession = <T>(work: (module: pkcs11.PKCS11, session: pkcs11.Handle) =>
   const slot = module.C_GetSlotList(true).find((one) => module.C_GetTokenInfo(one).label.trim() === 'own');
   if (slot === undefined) throw new Error('no slot');
   const session = module.C_OpenSession(slot, pkcs11.CKF_SERIAL_SESSION | pkcs11.CKF_RW_SESSION);
+  const result = work(module, session);
   try {
-    return work(module, session);
-  } finally {
-    try {
-      module.C_CloseSession(session);
-    } catch (error) {
-      // The work may have ended all sessions.
-      if (!String(error).includes('CKR_SESSION_HANDLE_INVALID')) throw error;
-    }
+    module.C_CloseSession(session);
+  } catch (error) {
+    // The work may have ended all sessions.
+    if (!String(error).includes('CKR_SESSION_HANDLE_INVALID')) throw error;
   }
+  return result;
 };
 
 const find = (module: pkcs11.PKCS11, session: pkcs11.Handle, id: string): pkcs11.Handle[] => {
