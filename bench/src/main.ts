@@ -8,6 +8,7 @@ import { benchFleet } from './fleet.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
+import { benchRollback } from './rollback.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
@@ -21,6 +22,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['store', { byDefault: true, run: () => benchStore() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
+  ['rollback', { byDefault: true, run: ({ rollbacks }) => benchRollback({ rollbacks }) }],
   ['schedule', { byDefault: true, run: ({ seconds }) => benchSchedule({ seconds }) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],
 ]);
@@ -28,6 +30,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
 interface Options {
   readonly rotations: number;
   readonly promotions: number;
+  readonly rollbacks: number;
   readonly seconds: number;
   readonly rounds: number;
   readonly way: string | undefined;
@@ -41,6 +44,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     rotations: { type: 'string', default: '1000' },
     promotions: { type: 'string', default: '100' },
+    rollbacks: { type: 'string', default: '20' },
     seconds: { type: 'string', default: '15' },
     rounds: { type: 'string', default: '3' },
     strategy: { type: 'string' },
@@ -59,6 +63,7 @@ if (chosen.length === 0) {
 const options: Options = {
   rotations: Number(values.rotations),
   promotions: Number(values.promotions),
+  rollbacks: Number(values.rollbacks),
   seconds: Number(values.seconds),
   rounds: Number(values.rounds),
   way: values.way,
