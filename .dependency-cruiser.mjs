@@ -8,6 +8,8 @@ const coreLayers = [
   'module',
   'client',
   'manager',
+  'lifecycle',
+  'keys',
   'rotation',
   'fleet',
   'versions',

@@ -95,6 +95,8 @@ function coreLayerViolations(): [string, string, string][] {
     'module',
     'client',
     'manager',
+    'lifecycle',
+    'keys',
     'rotation',
     'fleet',
     'versions',

@@ -1,4 +1,5 @@
 import { VersionNotFoundError } from '../foundation/errors.js';
+import { requireUndeleted } from './requests.js';
 import { versionAt, type SecretRecord, type VersionRecord } from '../versions/secret-record.js';
 import type { VersionStore } from '../versions/version-store.js';
 
@@ -25,9 +26,9 @@ export interface SecretCandidates {
 export class SecretReader {
   constructor(private readonly versions: VersionStore) {}
 
-  /** @throws SecretNotFoundError, VersionNotFoundError when nothing is current yet */
+  /** @throws SecretNotFoundError, SecretDeletedError, VersionNotFoundError when nothing is current yet */
   async current(name: string): Promise<SecretSnapshot> {
-    const record = await this.versions.get(name);
+    const record = requireUndeleted(await this.versions.get(name));
     const version = versionAt(record, 'current');
     if (version === undefined) throw new VersionNotFoundError(name, 'current version');
     return this.#snapshot(record, version);

@@ -40,9 +40,12 @@ import { describeSecret, describeVersion, type SecretDescription, type VersionDe
 import {
   checkTtl,
   checkVersionId,
+  newSecret,
   newSecretRecord,
+  requireUndeleted,
   rotationRequest,
   select,
+  type NewSecret,
   type CreateSecretOptions,
   type PutSecretValueOptions,
   type RotateSecretOptions,
@@ -82,13 +85,18 @@ export class SecretsManager {
    * @throws SecretExistsError, InvalidSecretValueError, ValueTooLargeError, RotationPolicyError
    */
   async createSecret(name: string, value: unknown, options: CreateSecretOptions = {}): Promise<SecretDescription> {
-    const empty = newSecretRecord(checkSecretName(name), options, this.parts.clock.now());
+    const { versions, definitions, clock } = this.parts;
+    const fresh = await newSecret(versions, clock, checkSecretName(name), options);
+    const empty = newSecretRecord(name, options, fresh);
     const versionId = checkVersionId(name, options.versionId ?? nextVersionId(empty));
-    await this.parts.definitions.check(name, value);
-    const sealed = await this.parts.versions.sealValue(name, versionId, value);
-    const record = await this.parts.versions.change(name, (existing) => {
-      if (existing !== undefined) throw new SecretExistsError(name);
-      const now = this.parts.clock.now();
+    await definitions.check(name, value);
+    const record = await versions.change(name, async (existing) => {
+      if (existing !== undefined) {
+        requireUndeleted(existing);
+        throw new SecretExistsError(name);
+      }
+      const now = clock.now();
+      const sealed = await versions.sealValue(name, versionId, value, empty.key);
       return { record: promote(addVersion(empty, versionId, now), versionId, now), writes: [sealed] };
     });
     return describeSecret(record ?? empty);
@@ -99,7 +107,8 @@ export class SecretsManager {
    * @throws VersionNotFoundError, SecretExpiredError, CorruptRecordError
    */
   async getSecretValue<T = unknown>(name: string, selector: VersionSelector = {}): Promise<SecretVersion<T>> {
-    const version = select(await this.parts.versions.get(checkSecretName(name)), selector);
+    const record = requireUndeleted(await this.parts.versions.get(checkSecretName(name)));
+    const version = select(record, selector);
     if (version.expiresAt !== undefined && version.expiresAt <= this.parts.clock.now())
       throw new SecretExpiredError(name, version.id, version.expiresAt);
     const value = await this.parts.versions.openValue(name, version.id);
@@ -122,6 +131,7 @@ export class SecretsManager {
     let versionId = '';
     const record = await versions.change(name, async (before) => {
       if (before === undefined) throw new SecretNotFoundError(name);
+      requireUndeleted(before);
       versionId = checkVersionId(name, options.versionId ?? nextVersionId(before));
       if (findVersion(before, versionId) !== undefined) {
         await this.#requireSameValue(name, versionId, value);
@@ -134,7 +144,7 @@ export class SecretsManager {
         checkCustomStage(after, stage);
         after = setStage(after, stage, versionId);
       }
-      return { record: after, writes: [await versions.sealValue(name, versionId, value)] };
+      return { record: after, writes: [await versions.sealValue(name, versionId, value, before.key)] };
     });
     if (record === undefined) throw new SecretNotFoundError(name);
     return describeVersion(record, requireVersion(record, versionId));
@@ -194,15 +204,19 @@ export class SecretsManager {
   /** Changes what describes a secret; what is left out stays. */
   async updateSecret(
     name: string,
-    options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>,
+    options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl' | 'key' | 'destroyOldAfter'>,
   ): Promise<SecretDescription> {
     const ttlMs = checkTtl(checkSecretName(name), options.ttl);
+    const destroyOldAfterMs = checkTtl(name, options.destroyOldAfter, 'destroyOldAfter');
+    const key = options.key === undefined ? undefined : await this.parts.versions.keys.records.resolve(options.key);
     return this.#edit(name, (before) => ({
       ...before,
       description: options.description ?? before.description,
       type: options.type ?? before.type,
       tags: options.tags ?? before.tags,
       ...(ttlMs === undefined ? {} : { ttlMs }),
+      ...(destroyOldAfterMs === undefined ? {} : { destroyOldAfterMs }),
+      ...(key === undefined ? {} : { key }),
     }));
   }
 
@@ -263,18 +277,21 @@ export class SecretsManager {
    */
   async ensureSecret(wanted: WantedSecret): Promise<void> {
     const { name, initial, rotation } = wanted;
-    const found = await this.parts.versions.find(checkSecretName(name));
+    const { versions, clock } = this.parts;
+    const found = await versions.find(checkSecretName(name));
+    if (found !== undefined) requireUndeleted(found.record);
     if (rotation !== undefined) checkRotationPolicy(name, rotation);
+    const fresh = await newSecret(versions, clock, name, wanted);
     if (rotation?.lease !== undefined) {
       // It has no value of its own: each instance gets one when it opens the secret.
-      await this.parts.versions.change(name, (before) => ({
-        record: { ...(before ?? newSecretRecord(name, wanted, this.parts.clock.now())), rotation },
+      await versions.change(name, (before) => ({
+        record: { ...(before ?? newSecretRecord(name, wanted, fresh)), rotation },
       }));
       return;
     }
     if (found === undefined || versionAt(found.record, 'current') === undefined) {
       if (initial === undefined) throw new SecretNotFoundError(name);
-      if (initial === 'rotator') return this.#makeFirstVersion(wanted);
+      if (initial === 'rotator') return this.#makeFirstVersion(wanted, fresh);
       try {
         await this.createSecret(name, await initial(), wanted);
         return;
@@ -287,7 +304,7 @@ export class SecretsManager {
       await this.updateRotationPolicy(name, rotation);
   }
 
-  async #makeFirstVersion(wanted: WantedSecret): Promise<void> {
+  async #makeFirstVersion(wanted: WantedSecret, fresh: NewSecret): Promise<void> {
     const { name, rotation } = wanted;
     if (rotation === undefined) {
       throw new RotationPolicyError(
@@ -296,7 +313,7 @@ export class SecretsManager {
       );
     }
     await this.parts.versions.change(name, (before) => ({
-      record: { ...(before ?? newSecretRecord(name, wanted, this.parts.clock.now())), rotation },
+      record: { ...(before ?? newSecretRecord(name, wanted, fresh)), rotation },
     }));
     const interrupted = (await this.parts.engine.status(name)).active !== undefined;
     try {

@@ -15,13 +15,16 @@ import { FailureReports } from '../fleet/failure-reports.js';
 import { Instance } from '../fleet/instance.js';
 import { InstanceWatch } from '../fleet/instance-watch.js';
 import { systemProcesses } from '../fleet/process-identity.js';
+import { KeyManager } from '../keys/key-manager.js';
+import { Lifecycle } from '../lifecycle/lifecycle.js';
 import { RotationEngine } from '../rotation/rotation-engine.js';
 import { RotationJournal } from '../rotation/rotation-journal.js';
 import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
 import { RotationTroubles } from '../rotation/rotation-troubles.js';
 import { Rotators } from '../rotation/rotators.js';
 import { SecretDefinitions, type SecretDefinition } from '../versions/secret-definition.js';
-import { VersionStore } from '../versions/version-store.js';
+import { parseDuration } from '../versions/rotation-policy.js';
+import { VersionStore, type VersionStoreOptions } from '../versions/version-store.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
 
 /** The manager's side: everything that stands on the store. */
@@ -30,6 +33,8 @@ export interface ManagerRuntime {
   readonly engine: RotationEngine;
   readonly scheduler: RotationScheduler;
   readonly versions: VersionStore;
+  readonly keys: KeyManager;
+  readonly lifecycle: Lifecycle;
   readonly instance: Instance;
   readonly acknowledgements: Acknowledgements;
   readonly source: SecretSource;
@@ -122,15 +127,19 @@ export class SecretsRuntime {
   /** Goes on with what an earlier process left, and starts the schedule. */
   async startRotating(): Promise<void> {
     this.#hasStarted = true;
+    await this.own?.keys.start(this.options.rotate !== false);
     if (this.own === undefined || this.options.rotate === false) return;
     await this.own.engine.resume();
     await this.own.scheduler.start();
+    await this.own.lifecycle.start();
   }
 
   /** Stops rotating; handles still serve. What is unfinished goes on after the next start. */
   async stopRotating(): Promise<void> {
     this.own?.scheduler.stop();
     await this.own?.engine.stop();
+    await this.own?.lifecycle.stop();
+    await this.own?.keys.stop();
   }
 
   /** Completes the handles, takes this instance off the list, and closes store and keys. */
@@ -154,6 +163,9 @@ interface Surroundings {
 
 const DEFAULT_LEASE_MS = 10_000;
 const SHORTEST_LEASE_MS = 300;
+const LEAST_VERSIONS = 15;
+/** With its envelope it must fit into an entry of a store. */
+const LARGEST_VALUE_BYTES = 1_000_000;
 
 async function startManager(options: SecretsModuleOptions, surroundings: Surroundings): Promise<ManagerRuntime> {
   const { clock, randomness, ids, definitions, rotators, timers } = surroundings;
@@ -171,7 +183,7 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
       `SecretsModule.forRoot has the instance.leaseMs ${leaseMs}: give ${SHORTEST_LEASE_MS} ms or more.`,
     );
   }
-  const versions = new VersionStore({ store, keys, clock, randomness, ids });
+  const versions = new VersionStore({ store, keys, clock, randomness, ids, ...versionOptions(options) });
   await versions.open();
   const instance = new Instance({ store, clock, randomness, processes, id: ids.next(), leaseMs });
   await instance.join();
@@ -193,6 +205,8 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
     randomness,
     ids,
   });
+  const keyManager = new KeyManager({ versions, instance, instances, clock, randomness });
+  const lifecycle = new Lifecycle({ versions, journal, keys: keyManager, clock, randomness });
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
@@ -207,5 +221,39 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
     leases: engine.leases,
     clock,
   });
-  return { manager, engine, scheduler, versions, instance, acknowledgements, source, troubles };
+  return {
+    manager,
+    engine,
+    scheduler,
+    versions,
+    keys: keyManager,
+    lifecycle,
+    instance,
+    acknowledgements,
+    source,
+    troubles,
+  };
+}
+
+/** @throws SecretsError `MODULE_OPTIONS_INVALID` */
+function versionOptions({ wrapLimit, limits, expiryWarnings }: SecretsModuleOptions): Partial<VersionStoreOptions> {
+  const invalid = (what: string): SecretsError =>
+    new SecretsError('MODULE_OPTIONS_INVALID', `SecretsModule.forRoot has ${what}.`);
+  const { versionsPerSecret = LEAST_VERSIONS, valueBytes = 1 } = limits ?? {};
+  if (!(Number.isInteger(versionsPerSecret) && versionsPerSecret >= LEAST_VERSIONS))
+    throw invalid(
+      `limits.versionsPerSecret below ${LEAST_VERSIONS}: as many a rotation needs, with what can be put back`,
+    );
+  if (!(Number.isInteger(valueBytes) && valueBytes >= 1 && valueBytes <= LARGEST_VALUE_BYTES))
+    throw invalid(`limits.valueBytes outside 1 to ${LARGEST_VALUE_BYTES}`);
+  const warnings = expiryWarnings?.map((lead) => {
+    const ms = parseDuration(lead);
+    if (ms === undefined || ms === 0) throw invalid("expiryWarnings with something that is no time: give '7d', '1h'");
+    return ms;
+  });
+  return {
+    ...(wrapLimit === undefined ? {} : { wrapLimit }),
+    ...(limits === undefined ? {} : { limits }),
+    ...(warnings === undefined ? {} : { expiryWarnings: warnings }),
+  };
 }

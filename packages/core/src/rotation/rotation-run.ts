@@ -12,7 +12,7 @@ import {
 } from '../versions/secret-record.js';
 import { leaseTtlMs, probationMs } from '../versions/rotation-policy.js';
 import type { SecretVersion } from '../versions/secret-version.js';
-import { versionRemoval } from '../versions/version-store.js';
+import { versionRemoval } from '../versions/sealed-values.js';
 import { type EngineContext, loadVersion } from './engine-context.js';
 import type { RotationStep } from './rotation-events.js';
 import type { RotationResult } from './rotation-result.js';
@@ -85,7 +85,7 @@ export class RotationRun {
           record: this.#isRehearsal(active)
             ? setVersionState(added, versionId, 'retiring')
             : setStage(added, 'pending', versionId),
-          writes: [await versions.sealValue(this.secretName, versionId, value)],
+          writes: [await versions.sealValue(this.secretName, versionId, value, record.key)],
         },
       };
     });
