@@ -183,11 +183,11 @@ describe('alibabaKmsKeys and its service', () => {
     const provider = await open({ orders: [key] }, { concurrency: 3, deadlineMs: 30_000 });
     endpoint.server.mostAtOnce = 0;
     const places = Array.from({ length: 60 }, (_, index) => Buffer.from(`place ${index}`));
-    const wrapped = await Promise.all(places.map((place) => provider.wrap(active(provider), DATA_KEY, place)));
+    const wrapped = await Promise.all(places.map(async (place) => provider.wrap(active(provider), DATA_KEY, place)));
     expect(endpoint.server.mostAtOnce).toBeLessThanOrEqual(3);
     const other = await open({ orders: [key] }, { deadlineMs: 30_000 });
     const before = endpoint.server.requests;
-    const unwrapped = Array.from({ length: 300 }, (_, index) =>
+    const unwrapped = Array.from({ length: 300 }, async (_, index) =>
       other.unwrap(active(other), wrapped[index % 60] ?? PLACE, places[index % 60] ?? PLACE),
     );
     for (const dataKey of await Promise.all(unwrapped)) expect(dataKey).toEqual(DATA_KEY);

@@ -153,7 +153,8 @@ export class RemoteCalls {
         cancel();
         this.#onClose.delete(onClose);
       };
-      attempt(given.signal).then(
+      // By way of an async function, since one that is not might throw right here.
+      (async () => attempt(given.signal))().then(
         (answer) => {
           done();
           resolve(answer);

@@ -85,7 +85,9 @@ export function keyMaking(one: OneProvider): void {
     const { make, list } = provider;
     if (make === undefined || list === undefined) return;
     const before = await wrap(provider, cmk);
+    const listed = await list.call(provider);
     const next = await make.call(provider, cmk.id);
+    assert.ok(!listed.some((ref) => same(ref, next)), 'what is made was not there before');
     assert.deepEqual(next, { id: cmk.id, version: cmk.version + 1 });
     const other = await make.call(provider, 'another-key');
     assert.deepEqual(other, { id: 'another-key', version: 1 });
