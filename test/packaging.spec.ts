@@ -13,7 +13,7 @@ import {
 import { publint } from 'publint';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const packages = ['core', 'pg', 'mysql2', 'typeorm', 'aws', 'alibaba', 'pkcs11', 'testing'];
+const packages = ['core', 'pg', 'mysql2', 'typeorm', 'redis', 'etcd', 'aws', 'alibaba', 'pkcs11', 'testing'];
 const vectors = path.join(root, 'test/vectors/envelope-v1.json');
 const inRoot = (bin: string): string => path.join(root, 'node_modules', bin);
 
@@ -26,6 +26,7 @@ const nest12: PackedProjectOptions = {
     '@nestjs/common': '^12.5.1',
     '@nestjs/core': '^12.5.1',
     '@nestjs/schedule': '^12.0.2',
+    '@redis/client': '^6.3.1',
     '@types/node': '^20.19.0',
     mysql2: '^3.24.6',
     pg: '^8.23.1',

@@ -16,6 +16,8 @@ import { startWorld, type World } from './support/world.js';
 const LEASE_MS = 9_000;
 /** Heartbeats far apart, so that weeks go by quickly. */
 const LONG_LEASE_MS = 6 * 3_600_000;
+/** Nobody sets a policy here. */
+const SELDOM = { refreshIntervalMs: 300 * 86_400_000, maxStalenessMs: 900 * 86_400_000 };
 const DAY_MS = 86_400_000;
 
 interface Member extends World {
@@ -56,6 +58,7 @@ async function join(keys: KeyProvider = shareKeys()): Promise<Member> {
     keys,
     ids: { next: () => `p${place}-${(ids += 1)}` },
     instance: { leaseMs, processes: unknownProcesses },
+    policies: SELDOM,
   });
   const { own } = world.runtime;
   if (own === undefined) throw new Error('no manager');

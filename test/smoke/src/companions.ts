@@ -10,9 +10,11 @@ import {
   SecretsModule,
   getSecretToken,
 } from '@nestjs-secrets/core';
+import { etcdStore } from '@nestjs-secrets/etcd';
 import { LiveMysqlPool } from '@nestjs-secrets/mysql2';
 import { LivePool, postgresAlternatingUsers } from '@nestjs-secrets/pg';
 import { pkcs11Keys } from '@nestjs-secrets/pkcs11';
+import { redisStore } from '@nestjs-secrets/redis';
 import { SecretsTesting, SecretsTestingModule } from '@nestjs-secrets/testing';
 import { liveMysql, livePostgres, sqlStore } from '@nestjs-secrets/typeorm';
 
@@ -40,6 +42,13 @@ export async function runCompanions(): Promise<void> {
     await assert.rejects(mysqlPool.promise().query('SELECT 1'), { code: 'ECONNREFUSED' });
     await mysqlPool.end();
 
+    for (const store of [
+      redisStore({ socket: { host: '127.0.0.1', port: 1 } }),
+      etcdStore({ endpoints: 'http://127.0.0.1:1' }),
+    ]) {
+      await assert.rejects(store.open(), { code: 'STORE_UNAVAILABLE' });
+      await store.close();
+    }
     await wrapNothing(
       awsKmsKeys({
         keys: { app: ['arn:aws:kms:eu-central-1:111122223333:key/one-of-mine'] },

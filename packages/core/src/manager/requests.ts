@@ -34,6 +34,12 @@ export interface CreateSecretOptions {
   readonly versionId?: string;
 }
 
+/** What of a secret can be changed later. */
+export type SecretUpdate = Pick<
+  CreateSecretOptions,
+  'description' | 'type' | 'tags' | 'ttl' | 'key' | 'destroyOldAfter'
+>;
+
 /** A secret that an application cannot start without. */
 export interface WantedSecret extends CreateSecretOptions {
   readonly name: string;
@@ -125,8 +131,8 @@ export interface NewSecret {
 export async function newSecret(
   versions: VersionStore,
   clock: Clock,
-  name: string,
   { key }: CreateSecretOptions,
+  name: string,
 ): Promise<NewSecret> {
   const id = key === undefined ? undefined : await versions.keys.records.resolve(key);
   return { now: clock.now(), key: id, counted: await versions.counted(name) };
@@ -178,4 +184,9 @@ export function rotationRequest(
   const deadlineMs = parseDuration(deadline ?? DEFAULT_DEADLINE_MS);
   if (deadlineMs === undefined) return fail("give the deadline in milliseconds, or like '30s'.");
   return { reason: 'emergency', deadline: now + deadlineMs };
+}
+
+/** Tags as events have them: texts, since a tag may be called anything. */
+export function tagTexts(tags: Readonly<Record<string, string>>): readonly string[] {
+  return Object.entries(tags).map(([key, value]) => `${key}=${value}`);
 }

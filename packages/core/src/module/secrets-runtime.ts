@@ -1,45 +1,16 @@
 import { SecretHandles } from '../client/secret-handles.js';
 import type { SecretHandle } from '../client/secret-handle.js';
-import { managerSource } from '../client/manager-source.js';
-import type { SecretSource } from '../client/secret-source.js';
-import { type Clock, systemClock } from '../foundation/clock.js';
+import { systemClock } from '../foundation/clock.js';
 import { SecretsError } from '../foundation/errors.js';
-import { type Ids, randomIds } from '../foundation/ids.js';
-import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
-import { SecretReader } from '../manager/secret-reader.js';
+import { randomIds } from '../foundation/ids.js';
+import { cryptoRandomness } from '../foundation/randomness.js';
 import type { WantedSecret } from '../manager/requests.js';
-import { SecretsManager } from '../manager/secrets-manager.js';
-import { Acknowledgements } from '../fleet/acknowledgements.js';
-import { Consumers } from '../fleet/consumers.js';
-import { FailureReports } from '../fleet/failure-reports.js';
-import { Instance } from '../fleet/instance.js';
-import { InstanceWatch } from '../fleet/instance-watch.js';
-import { systemProcesses } from '../fleet/process-identity.js';
-import { KeyManager } from '../keys/key-manager.js';
-import { Lifecycle } from '../lifecycle/lifecycle.js';
-import { RotationEngine } from '../rotation/rotation-engine.js';
-import { RotationJournal } from '../rotation/rotation-journal.js';
-import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
-import { RotationTroubles } from '../rotation/rotation-troubles.js';
+import type { ScheduleTimers } from '../rotation/rotation-scheduler.js';
 import { Rotators } from '../rotation/rotators.js';
 import { SecretDefinitions, type SecretDefinition } from '../versions/secret-definition.js';
-import { parseDuration } from '../versions/rotation-policy.js';
-import { VersionStore, type VersionStoreOptions } from '../versions/version-store.js';
+import { type ManagerRuntime, startManager } from './manager-runtime.js';
+import type { Notice } from './notices.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
-
-/** The manager's side: everything that stands on the store. */
-export interface ManagerRuntime {
-  readonly manager: SecretsManager;
-  readonly engine: RotationEngine;
-  readonly scheduler: RotationScheduler;
-  readonly versions: VersionStore;
-  readonly keys: KeyManager;
-  readonly lifecycle: Lifecycle;
-  readonly instance: Instance;
-  readonly acknowledgements: Acknowledgements;
-  readonly source: SecretSource;
-  readonly troubles: RotationTroubles;
-}
 
 /** What Nest injected for a definition. */
 export type ResolvedDefinition = Pick<WantedSecret, 'initial' | 'rotation'>;
@@ -60,17 +31,21 @@ export class SecretsRuntime {
   ) {}
 
   /**
-   * Opens store and keys and wires the layers.
+   * Opens store, keys, audit log and policies, and wires the layers. `tell` is told what an operator should know.
    * @throws SecretsError `MODULE_OPTIONS_INVALID`; what `store.open()` and `keys.open()` throw
    */
-  static async start(options: SecretsModuleOptions, timers: ScheduleTimers): Promise<SecretsRuntime> {
+  static async start(
+    options: SecretsModuleOptions,
+    timers: ScheduleTimers,
+    tell: (notice: Notice) => void = () => undefined,
+  ): Promise<SecretsRuntime> {
     const { clock = systemClock, randomness = cryptoRandomness, ids = randomIds } = options;
     const definitions = new SecretDefinitions();
     const rotators = new Rotators();
     for (const rotator of options.rotators ?? []) rotators.add(rotator.name, rotator);
     const own =
       options.source === undefined
-        ? await startManager(options, { clock, randomness, ids, definitions, rotators, timers })
+        ? await startManager(options, { clock, randomness, ids, definitions, rotators, timers, tell })
         : undefined;
     const source = options.source ?? own?.source;
     if (source === undefined) throw new SecretsError('MODULE_OPTIONS_INVALID', 'There is no source of secrets.');
@@ -142,118 +117,9 @@ export class SecretsRuntime {
     await this.own?.keys.stop();
   }
 
-  /** Completes the handles, takes this instance off the list, and closes store and keys. */
+  /** Completes the handles, takes this instance off the list, and closes audit log, store and keys. */
   async close(): Promise<void> {
     this.handles.close();
-    await this.own?.engine.leases.leave();
-    await this.own?.acknowledgements.leave();
-    await this.own?.instance.leave();
-    await this.own?.versions.close();
+    await this.own?.close();
   }
-}
-
-interface Surroundings {
-  readonly clock: Clock;
-  readonly randomness: Randomness;
-  readonly ids: Ids;
-  readonly definitions: SecretDefinitions;
-  readonly rotators: Rotators;
-  readonly timers: ScheduleTimers;
-}
-
-const DEFAULT_LEASE_MS = 10_000;
-const SHORTEST_LEASE_MS = 300;
-const LEAST_VERSIONS = 15;
-/** With its envelope it must fit into an entry of a store. */
-const LARGEST_VALUE_BYTES = 1_000_000;
-
-async function startManager(options: SecretsModuleOptions, surroundings: Surroundings): Promise<ManagerRuntime> {
-  const { clock, randomness, ids, definitions, rotators, timers } = surroundings;
-  const { store, keys } = options;
-  if (store === undefined || keys === undefined) {
-    throw new SecretsError(
-      'MODULE_OPTIONS_INVALID',
-      'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.',
-    );
-  }
-  const { leaseMs = DEFAULT_LEASE_MS, processes = systemProcesses } = options.instance ?? {};
-  if (!Number.isFinite(leaseMs) || leaseMs < SHORTEST_LEASE_MS) {
-    throw new SecretsError(
-      'MODULE_OPTIONS_INVALID',
-      `SecretsModule.forRoot has the instance.leaseMs ${leaseMs}: give ${SHORTEST_LEASE_MS} ms or more.`,
-    );
-  }
-  const versions = new VersionStore({ store, keys, clock, randomness, ids, ...versionOptions(options) });
-  await versions.open();
-  const instance = new Instance({ store, clock, randomness, processes, id: ids.next(), leaseMs });
-  await instance.join();
-  const instances = new InstanceWatch(store, clock, processes, leaseMs, () => instance.strainMs());
-  const acknowledgements = new Acknowledgements(store, instance, clock, randomness);
-  const consumers = new Consumers(store, instances, instance.id);
-  const reports = new FailureReports(store, instance.id);
-  const journal = new RotationJournal(store, versions);
-  const engine = new RotationEngine({
-    versions,
-    journal,
-    rotators,
-    instance,
-    instances,
-    consumers,
-    reports,
-    definitions,
-    clock,
-    randomness,
-    ids,
-  });
-  const keyManager = new KeyManager({ versions, instance, instances, clock, randomness });
-  const lifecycle = new Lifecycle({ versions, journal, keys: keyManager, clock, randomness });
-  const troubles = new RotationTroubles(engine.events$, clock);
-  const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
-  const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const manager = new SecretsManager({ versions, definitions, engine, scheduler, clock, randomness });
-  const reader = new SecretReader(versions);
-  const source = managerSource({
-    reader,
-    versions,
-    instance,
-    acknowledgements,
-    reports,
-    leases: engine.leases,
-    clock,
-  });
-  return {
-    manager,
-    engine,
-    scheduler,
-    versions,
-    keys: keyManager,
-    lifecycle,
-    instance,
-    acknowledgements,
-    source,
-    troubles,
-  };
-}
-
-/** @throws SecretsError `MODULE_OPTIONS_INVALID` */
-function versionOptions({ wrapLimit, limits, expiryWarnings }: SecretsModuleOptions): Partial<VersionStoreOptions> {
-  const invalid = (what: string): SecretsError =>
-    new SecretsError('MODULE_OPTIONS_INVALID', `SecretsModule.forRoot has ${what}.`);
-  const { versionsPerSecret = LEAST_VERSIONS, valueBytes = 1 } = limits ?? {};
-  if (!(Number.isInteger(versionsPerSecret) && versionsPerSecret >= LEAST_VERSIONS))
-    throw invalid(
-      `limits.versionsPerSecret below ${LEAST_VERSIONS}: as many a rotation needs, with what can be put back`,
-    );
-  if (!(Number.isInteger(valueBytes) && valueBytes >= 1 && valueBytes <= LARGEST_VALUE_BYTES))
-    throw invalid(`limits.valueBytes outside 1 to ${LARGEST_VALUE_BYTES}`);
-  const warnings = expiryWarnings?.map((lead) => {
-    const ms = parseDuration(lead);
-    if (ms === undefined || ms === 0) throw invalid("expiryWarnings with something that is no time: give '7d', '1h'");
-    return ms;
-  });
-  return {
-    ...(wrapLimit === undefined ? {} : { wrapLimit }),
-    ...(limits === undefined ? {} : { limits }),
-    ...(warnings === undefined ? {} : { expiryWarnings: warnings }),
-  };
 }

@@ -6,8 +6,18 @@ import { KEY_CHECK, parseStoreRecord, printStoreRecord, STORE_KEY } from './stor
 
 const ATTEMPTS = 50;
 
+/** Seals something in the store by its own rules, such as policies, whose head names them by digest. */
+export interface SealKeeper {
+  /** What of it is sealed under one of these versions of a key. */
+  under(id: string, versions: ReadonlySet<number>): Promise<string[]>;
+  /** Seals anew what is not under the active version of the default key. */
+  reseal(): Promise<void>;
+}
+
 /** What the store itself needs and keeps sealed, beside the values of secrets; all of it is under the default key. */
 export class OwnEntries {
+  readonly #keepers: SealKeeper[] = [];
+
   constructor(
     private readonly store: StoreDriver,
     private readonly values: SealedValues,
@@ -15,6 +25,11 @@ export class OwnEntries {
     /** Those that are envelopes as a whole; the first record of the store, which has one in it, is known anyway. */
     private readonly entries: readonly SealedEntry[] = [],
   ) {}
+
+  /** Adds what is sealed by rules of its own. */
+  add(keeper: SealKeeper): void {
+    this.#keepers.push(keeper);
+  }
 
   /** Those that are sealed under one of these versions of a key. */
   async under(id: string, versions: ReadonlySet<number>): Promise<string[]> {
@@ -26,11 +41,13 @@ export class OwnEntries {
       const under = this.values.sealedUnder(context, { ...entry, value });
       if (under?.id === id && versions.has(under.version)) found.push(`the store's own entry ${key}`);
     }
+    for (const keeper of this.#keepers) found.push(...(await keeper.under(id, versions)));
     return found;
   }
 
   /** Seals those anew that are not under the active version of the default key. */
   async reseal(): Promise<void> {
+    for (const keeper of this.#keepers) await keeper.reseal();
     for (const { key, context } of this.entries)
       await this.#change(key, (entry) => this.values.resealed(context, entry));
     await this.#change(STORE_KEY, async (entry) => {

@@ -17,7 +17,7 @@ import {
   recordWrites,
   SCHEDULED_PREFIX,
 } from './record-writes.js';
-import { type GuardedWrite, SealedValues, valueKey, versionRemoval } from './sealed-values.js';
+import { type GuardedWrite, type SealedEntry, SealedValues, valueKey, versionRemoval } from './sealed-values.js';
 import type { RecordEdit, RecordRemoval, VersionStoreOptions } from './version-store-options.js';
 import { decodeValue, encodeValue, VALUE_LIMIT_BYTES } from './secret-value.js';
 import { type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
@@ -27,10 +27,17 @@ import { DEFAULT_EXPIRY_WARNINGS, planDestructions } from './version-lifecycle.j
 
 /** As many versions as a secret can have: those with a stage, those still to be retired, and the newest few of the others. */
 const VERSION_LIMIT = 100;
+/** What is sealed under a key of the store; not a legal secret name, so that it can never be passed off as a value. */
+const ENTRY = '#entry';
 const ATTEMPTS = 50;
 const PAGE = 500;
 
 export type { RecordEdit, RecordRemoval, VersionStoreOptions };
+
+/** An entry that `sealEntry` seals. */
+export function sealedEntry(key: string): SealedEntry {
+  return { key, context: { secretName: ENTRY, versionId: key } };
+}
 
 /**
  * Secrets, versions and stages over a store driver: records in JSON, each value sealed in an envelope of its own. Every change of a secret
@@ -234,6 +241,19 @@ export class VersionStore {
   /** The encoded value of a version, in a buffer that the caller zeroes. */
   openEncoded(name: string, versionId: string): Promise<Buffer> {
     return this.values.open(name, versionId);
+  }
+
+  /** Seals what stands under a key of the store and is no secret's value, such as the key of the policies: it opens under that key only. */
+  async sealEntry(storeKey: string, plaintext: Uint8Array): Promise<Uint8Array> {
+    return (await this.values.seal(sealedEntry(storeKey), plaintext)).value ?? new Uint8Array();
+  }
+
+  /**
+   * What `sealEntry` sealed for this key, in a buffer that the caller owns.
+   * @throws CorruptRecordError, KeyMismatchError when it is not that
+   */
+  openEntry(storeKey: string, sealed: Uint8Array): Promise<Buffer> {
+    return this.keyring.open(sealedEntry(storeKey).context, sealed, (cmk) => this.keys.admit(cmk));
   }
 
   /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */
