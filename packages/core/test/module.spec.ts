@@ -265,6 +265,7 @@ describe('SecretsModule', () => {
         secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined, rolledBack: false } },
         rotations: {},
         audit: [],
+        keys: { state: 'available' },
       },
     });
   });
