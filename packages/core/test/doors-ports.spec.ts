@@ -203,17 +203,26 @@ describe('an instance', () => {
     });
   });
 
-  it('whose word is not taken keeps old versions alive', async () => {
-    await start({ statements: [denying('AcknowledgeVersion')] });
+  it('whose word is not taken keeps old versions alive, until it may say it', async () => {
+    await start();
+    const { policies } = world.manager;
+    await policies.putPolicy({
+      name: 'closed',
+      principals: [OWN_ID],
+      document: { Version: '1', Statement: [denying('AcknowledgeVersion')] },
+    });
     await world.secret('Db');
     await world.manager.rotateSecret('Db');
-    await world.clock.advance(MINUTE);
+    await world.clock.advance(MINUTE / 2);
     const { rotation } = await world.manager.describeSecret('Db');
     expect(rotation?.unretired).toEqual(['v1']);
     expect(named(world.news(), 'AcknowledgeVersion')).toMatchObject([
       { errorCode: 'AccessDenied' },
       { errorCode: 'AccessDenied' },
     ]);
+    await policies.deletePolicy('closed');
+    await world.clock.advance(2 * MINUTE);
+    expect((await world.manager.describeSecret('Db')).rotation?.unretired).toEqual([]);
   });
 });
 
