@@ -9,6 +9,7 @@ import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
 import { benchRollback } from './rollback.js';
+import { benchRewrap } from './rewrap.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
@@ -19,6 +20,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
+  ['rewrap', { byDefault: true, run: () => benchRewrap() }],
   ['store', { byDefault: true, run: () => benchStore() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
