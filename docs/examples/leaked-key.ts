@@ -18,7 +18,7 @@ export async function main(): Promise<string[]> {
     await secrets.createSecret('Invoices', 'a value', { key: 'billing' });
     await replaceLeakedVersion(secrets, 'billing', 1);
     const { versions } = await secrets.keys.describeKey('billing');
-    const { value } = await secrets.getSecretValue('Invoices');
+    const { value } = await secrets.getSecretValue<string>('Invoices');
     return [...versions.map(({ version, state }) => `${version} ${state}`), `${value} is still there`];
   } finally {
     await app.close();

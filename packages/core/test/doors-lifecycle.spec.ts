@@ -109,7 +109,7 @@ describe('a master key', () => {
       manager.policies.simulate(reader, 'secrets:GetSecretValue', secretResource('S', { tags: {} })),
     );
     expect(allowed).toMatchObject({ allowed: true });
-    expect((await over(manager.policies.getPolicy('readers'))).principals).toEqual(['remote/a']);
+    expect((await over(manager.policies.getPolicy('readers')))?.principals).toEqual(['remote/a']);
     expect((await over(manager.policies.listPolicies())).corrupt).toEqual([]);
   });
 
