@@ -11,6 +11,7 @@ import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
 import { benchRollback } from './rollback.js';
+import { benchRewrap } from './rewrap.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
@@ -22,6 +23,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
+  ['rewrap', { byDefault: true, run: () => benchRewrap() }],
   ['doors', { byDefault: true, run: () => benchDoors() }],
   ['guarded', { byDefault: true, run: (options) => benchGuarded(options) }],
   ['store', { byDefault: true, run: () => benchStore() }],

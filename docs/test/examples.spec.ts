@@ -7,6 +7,7 @@ import { SecretsManager } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource } from 'typeorm';
 import { main as customRotator } from '../examples/custom-rotator.js';
+import { main as leakedKey } from '../examples/leaked-key.js';
 import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
@@ -47,6 +48,10 @@ describe('the examples of the guide', () => {
 
   it('testing-an-application.ts', async () => {
     expect(await testingAnApplication()).toEqual(['hello.first', 'hello.second']);
+  });
+
+  it('leaked-key.ts', async () => {
+    expect(await leakedKey()).toEqual(['1 disabled', '2 active', 'a value is still there']);
   });
 
   it('one-handle.ts', async () => {

@@ -198,7 +198,7 @@ async function wire(
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const ends = lifecycleDoor(door, caller);
+  const ends = lifecycleDoor(door, caller, policies, clock);
   const keys = new KeyManager({ versions, instance, instances, clock, randomness, ends });
   const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness, ends });
   const parts = { door, keys, lifecycle, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
