@@ -11,6 +11,7 @@ const coreLayers = [
   'rotation',
   'fleet',
   'versions',
+  'integrity',
   'encryption',
   'access',
   'audit',

@@ -89,6 +89,7 @@ function coreLayerViolations(): [string, string, string][] {
     'rotation',
     'fleet',
     'versions',
+    'integrity',
     'encryption',
     'access',
     'audit',

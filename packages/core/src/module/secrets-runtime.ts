@@ -15,6 +15,7 @@ import { FailureReports } from '../fleet/failure-reports.js';
 import { Instance } from '../fleet/instance.js';
 import { InstanceWatch } from '../fleet/instance-watch.js';
 import { systemProcesses } from '../fleet/process-identity.js';
+import { StoreIntegrity } from '../integrity/store-integrity.js';
 import { RotationEngine } from '../rotation/rotation-engine.js';
 import { RotationJournal } from '../rotation/rotation-journal.js';
 import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
@@ -30,6 +31,8 @@ export interface ManagerRuntime {
   readonly engine: RotationEngine;
   readonly scheduler: RotationScheduler;
   readonly versions: VersionStore;
+  /** Undefined when it was switched off. */
+  readonly integrity: StoreIntegrity | undefined;
   readonly instance: Instance;
   readonly acknowledgements: Acknowledgements;
   readonly source: SecretSource;
@@ -157,8 +160,8 @@ const SHORTEST_LEASE_MS = 300;
 
 async function startManager(options: SecretsModuleOptions, surroundings: Surroundings): Promise<ManagerRuntime> {
   const { clock, randomness, ids, definitions, rotators, timers } = surroundings;
-  const { store, keys } = options;
-  if (store === undefined || keys === undefined) {
+  const { store: driver, keys } = options;
+  if (driver === undefined || keys === undefined) {
     throw new SecretsError(
       'MODULE_OPTIONS_INVALID',
       'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.',
@@ -171,7 +174,10 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
       `SecretsModule.forRoot has the instance.leaseMs ${leaseMs}: give ${SHORTEST_LEASE_MS} ms or more.`,
     );
   }
-  const versions = new VersionStore({ store, keys, clock, randomness, ids });
+  const integrity =
+    options.integrity === false ? undefined : new StoreIntegrity({ store: driver, clock, randomness }, options.integrity);
+  const store = integrity?.store ?? driver;
+  const versions = new VersionStore({ store, integrity, keys, clock, randomness, ids });
   await versions.open();
   const instance = new Instance({ store, clock, randomness, processes, id: ids.next(), leaseMs });
   await instance.join();
@@ -207,5 +213,5 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
     leases: engine.leases,
     clock,
   });
-  return { manager, engine, scheduler, versions, instance, acknowledgements, source, troubles };
+  return { manager, engine, scheduler, versions, integrity, instance, acknowledgements, source, troubles };
 }

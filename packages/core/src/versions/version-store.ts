@@ -3,20 +3,19 @@ import { CorruptRecordError, isSecretsError, SecretNotFoundError, StoreContentio
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
-import { Keyring } from '../encryption/keyring.js';
+import type { Keyring } from '../encryption/keyring.js';
+import type { StoreIntegrity } from '../integrity/store-integrity.js';
+import { openStoreRecord } from '../integrity/store-opening.js';
 import type { StoreCondition, StoreDriver, StoreEntry, StoreHint, StoreWrite } from '../store/store-driver.js';
 import { decodeValue, encodeValue } from './secret-value.js';
 import { isLeased, type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
 
-const STORE_KEY = 'store';
 const RECORD_PREFIX = 'secret/';
 const VALUE_PREFIX = 'value/';
 /** One empty entry for each secret with a schedule, so that starting costs what is scheduled and not what is stored. */
 const SCHEDULED_PREFIX = 'scheduled/';
 /** One empty entry for each credential of an instance, so that finding those of the dead costs what is leased. */
 const LEASE_PREFIX = 'lease/';
-/** Not a legal secret name, so that the check value can never be passed off as a secret. */
-const KEY_CHECK = { secretName: '#store', versionId: 'key-check' };
 const ATTEMPTS = 50;
 const PAGE = 500;
 
@@ -35,6 +34,8 @@ export interface RecordRemoval {
 
 export interface VersionStoreOptions {
   readonly store: StoreDriver;
+  /** What `store` is sealed by; without it, what stands in the store is believed. */
+  readonly integrity?: StoreIntegrity;
   readonly keys: KeyProvider;
   readonly clock: Clock;
   readonly randomness: Randomness;
@@ -58,19 +59,18 @@ export class VersionStore {
    * @throws KeyMismatchError when the store was sealed under another key
    */
   async open(): Promise<void> {
-    const { store, keys, randomness, ids, clock } = this.options;
+    const { store, integrity, keys, randomness, ids, clock } = this.options;
     await keys.open();
     await store.open();
-    const entry = (await store.get(STORE_KEY)) ?? (await this.#initialise(ids.next(), clock.now()));
-    const { storeId, keyCheck } = parseStoreRecord(entry.value);
-    const keyring = new Keyring(keys, storeId, randomness);
-    (await keyring.open(KEY_CHECK, keyCheck)).fill(0);
-    this.#keyring = keyring;
+    const parts = { keys, randomness, newStoreId: ids.next(), now: clock.now() };
+    const opened = integrity === undefined ? await openStoreRecord({ ...parts, store }) : await integrity.open(parts);
+    this.#keyring = opened.keyring;
   }
 
   async close(): Promise<void> {
-    await this.options.store.close();
-    await this.options.keys.close();
+    const { store, integrity, keys } = this.options;
+    await (integrity ?? store).close();
+    await keys.close();
   }
 
   async find(name: string): Promise<{ record: SecretRecord; revision: number } | undefined> {
@@ -114,9 +114,9 @@ export class VersionStore {
   /** The credentials that belong to instances. */
   async leases(): Promise<(LeaseOwner & { readonly name: string })[]> {
     const entries = await this.#listAll(LEASE_PREFIX);
-    return entries.map(({ key, value }) => {
-      const owner: LeaseOwner = JSON.parse(Buffer.from(value).toString('utf8'));
-      return { ...owner, name: key.slice(LEASE_PREFIX.length) };
+    return entries.flatMap(({ key, value }) => {
+      const owner = parseOwner(value);
+      return owner === undefined ? [] : [{ ...owner, name: key.slice(LEASE_PREFIX.length) }];
     });
   }
 
@@ -231,20 +231,6 @@ export class VersionStore {
     }
   }
 
-  async #initialise(storeId: string, now: number): Promise<{ value: Uint8Array }> {
-    const { store, keys, randomness } = this.options;
-    const keyCheck = await new Keyring(keys, storeId, randomness).seal(KEY_CHECK, randomness.bytes(32));
-    const value = Buffer.from(
-      JSON.stringify({ format: 1, storeId, createdAt: now, keyCheck: keyCheck.toString('base64') }),
-    );
-    await store.commit({ conditions: [{ key: STORE_KEY, revision: 0 }], writes: [{ key: STORE_KEY, value }] });
-    // Another process may have been first: what is stored counts.
-    const entry = await store.get(STORE_KEY);
-    if (entry === undefined)
-      throw new CorruptRecordError('The store', 'its first record is missing after it was written');
-    return entry;
-  }
-
   #opened(): Keyring {
     if (this.#keyring === undefined) throw new CorruptRecordError('The store', 'it was used before it was opened');
     return this.#keyring;
@@ -269,15 +255,12 @@ function valueKey(name: string, versionId: string): string {
   return `${VALUE_PREFIX}${name}:${versionId}`;
 }
 
-function parseStoreRecord(bytes: Uint8Array): { storeId: string; keyCheck: Buffer } {
+/** Undefined for what cannot be read, which must not keep the others away. */
+function parseOwner(value: Uint8Array): LeaseOwner | undefined {
   try {
-    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
-    const { format, storeId, keyCheck } = parsed as { format: unknown; storeId: unknown; keyCheck: unknown };
-    if (format === 1 && typeof storeId === 'string' && typeof keyCheck === 'string') {
-      return { storeId, keyCheck: Buffer.from(keyCheck, 'base64') };
-    }
+    const owner: LeaseOwner = JSON.parse(Buffer.from(value).toString('utf8'));
+    return typeof owner.of === 'string' && typeof owner.instanceId === 'string' ? owner : undefined;
   } catch {
-    // Falls through to the one error below.
+    return undefined;
   }
-  throw new CorruptRecordError('The store', 'its first record does not parse; is this the right database and table?');
 }
