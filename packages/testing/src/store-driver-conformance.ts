@@ -1,5 +1,6 @@
 import type { StoreDriver } from '@nestjs-secrets/core';
 import type { ConformanceStore } from './store-driver/conformance-store.js';
+import { attacks } from './store-driver/attacks.js';
 import { conditions, limits, revisions } from './store-driver/commits.js';
 import { racing } from './store-driver/racing.js';
 import { sharing } from './store-driver/sharing.js';
@@ -79,5 +80,6 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
   lifeCycle(one, fresh);
   sharing(several, hear);
   racing(one, several);
+  attacks(fresh, harness.shared);
   return cases;
 }

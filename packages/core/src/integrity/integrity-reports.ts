@@ -1,13 +1,15 @@
-import { type Observable, Subject } from 'rxjs';
+import { type Observable, ReplaySubject } from 'rxjs';
 import type { Clock } from '../foundation/clock.js';
 import type { IntegrityEvent, IntegrityFinding } from './integrity-findings.js';
 
 /** So many findings are remembered, to tell each only once. */
 const REMEMBERED = 10_000;
+/** What is found while a store is opened has nobody to listen yet. */
+const REPLAYED = 100;
 
 /** Tells of what is found, once each. */
 export class IntegrityReports {
-  readonly #events = new Subject<IntegrityEvent>();
+  readonly #events = new ReplaySubject<IntegrityEvent>(REPLAYED);
   /** By key and kind, with the revision of what was found. */
   readonly #told = new Map<string, number>();
   #damage: IntegrityFinding | undefined;

@@ -2,21 +2,20 @@ import type { Observable } from 'rxjs';
 import type { Clock } from '../foundation/clock.js';
 import { StoreContentionError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
-import type { StoreDriver, StoreEntry } from '../store/store-driver.js';
-import { keysOfSecret, kindOf, groupOf } from './entry-kinds.js';
+import type { StoreDriver } from '../store/store-driver.js';
+import { acceptSecret } from './accept-secret.js';
+import { kindOf } from './entry-kinds.js';
 import { HighWaterFile } from './high-water-file.js';
 import { deriveIntegrityKeys, type IntegrityKeys, STORE_ROOT_KEY_BYTES } from './integrity-keys.js';
 import { findingAt, type IntegrityEvent, type IntegrityFinding, StoreIntegrityError } from './integrity-findings.js';
 import { IntegrityReports } from './integrity-reports.js';
 import { Manifest } from './manifest.js';
-import { ManifestChange } from './manifest-change.js';
-import { EMPTY_LEAF, encodeNode, nodeDigest, positionOf } from './manifest-node.js';
+import { EMPTY_LEAF, encodeNode, nodeDigest } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
 import { rebuildManifest } from './manifest-rebuild.js';
 import { ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
 import { ManifestWriter } from './manifest-writer.js';
 import { RecordReader } from './record-reader.js';
-import { openRecord } from './record-seal.js';
 import { SealedStore } from './sealed-store.js';
 import {
   type OpenedStore,
@@ -245,51 +244,10 @@ export class StoreIntegrity {
 
   async #acceptSecret(secretName: string, reason: string): Promise<readonly IntegrityFinding[]> {
     const { store, clock } = this.parts;
-    const { keys, manifest } = this.#parts();
-    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const { fromSequence, stored, update, removed, revision } = await manifest.consult(async ({ root, revision: at }) => {
-        const listed = (await manifest.nodes.leaf(root, positionOf(secretName)))?.groups.get(secretName);
-        const entries = await this.#entriesOf(secretName, [...(listed?.keys() ?? [])]);
-        const tags = new Map<string, Buffer | undefined>();
-        const foreign: IntegrityFinding[] = [];
-        for (const [key, entry] of entries) {
-          const opened = entry && openRecord(keys, key, entry.value);
-          tags.set(key, opened?.state === 'authentic' ? opened.tag : undefined);
-          if (opened !== undefined && opened.state !== 'authentic')
-            foreign.push(findingAt(opened.state === 'changed' ? 'record-changed' : 'record-downgraded', key));
-        }
-        const changed = await new ManifestChange(manifest.nodes, keys, root).apply(tags, root.sequence + 1);
-        return { fromSequence: root.sequence, stored: entries, update: changed, removed: foreign, revision: at };
-      });
-      const written = await store.commit({
-        conditions: [
-          { key: ROOT_KEY, revision },
-          ...[...stored].map(([key, entry]) => ({ key, revision: entry?.revision ?? 0 })),
-        ],
-        writes: [...removed.map(({ key }) => ({ key, value: null })), ...update.writes],
-      });
-      if (written === undefined) continue;
-      manifest.advance(update, written);
-      this.#reports.settled();
-      const toSequence = update.root.sequence;
-      this.#reports.tell({ type: 'restore-accepted', at: clock.now(), secretName, fromSequence, toSequence, reason });
-      return removed;
-    }
-    throw new StoreContentionError(secretName);
-  }
-
-  /** What is stored of a secret, and what should be. */
-  async #entriesOf(secretName: string, listed: readonly string[]): Promise<Map<string, StoreEntry | undefined>> {
-    const { store } = this.parts;
-    const { keys, values } = keysOfSecret(secretName);
-    const found = new Map<string, StoreEntry | undefined>();
-    for (const key of new Set([...keys, ...listed])) {
-      const entry = await store.get(key);
-      if (entry !== undefined || listed.includes(key)) found.set(key, entry);
-    }
-    for await (const page of allEntries(store, values))
-      for (const entry of page) if (groupOf(entry.key) === secretName) found.set(entry.key, entry);
-    return found;
+    const { fromSequence, toSequence, removed } = await acceptSecret(store, this.#parts().manifest, secretName);
+    this.#reports.settled();
+    this.#reports.tell({ type: 'restore-accepted', at: clock.now(), secretName, fromSequence, toSequence, reason });
+    return removed;
   }
 
   #parts(): Opened {

@@ -29,7 +29,7 @@ export interface OpenedStore {
   readonly keyring: Keyring;
   /** The first entry, as stored. */
   readonly record: Uint8Array;
-  /** Entries that do not open, and whose copies do. */
+  /** Entries that do not open or differ, and were put right from their copies. */
   readonly damaged: readonly string[];
 }
 
@@ -51,8 +51,12 @@ export async function openStoreRecord(parts: StoreOpeningParts): Promise<OpenedS
       const keyring = new Keyring(keys, storeId, randomness);
       (await keyring.open(KEY_CHECK, keyCheck)).fill(0);
       // The first entry of another store under the same key opens as well; what belongs to this one does not open with it.
-      if (copy !== undefined) (await openRootKey(store, keyring))?.rootKey.fill(0);
-      if (candidate !== copy) return { storeId, keyring, record: candidate.value, damaged: [] };
+      if (copy !== undefined) (await openRootKey(store, keyring, false))?.rootKey.fill(0);
+      if (candidate !== copy) {
+        const isCopyDamaged = copy !== undefined && !Buffer.from(copy.value).equals(candidate.value);
+        if (isCopyDamaged) await heal(store, STORE_COPY_KEY, copy, candidate.value);
+        return { storeId, keyring, record: candidate.value, damaged: isCopyDamaged ? [STORE_COPY_KEY] : [] };
+      }
       await heal(store, STORE_KEY, own, candidate.value);
       return { storeId, keyring, record: candidate.value, damaged: [STORE_KEY] };
     } catch (error) {
@@ -70,6 +74,7 @@ export async function openStoreRecord(parts: StoreOpeningParts): Promise<OpenedS
 export async function openRootKey(
   store: StoreDriver,
   keyring: Keyring,
+  heals = true,
 ): Promise<{ readonly rootKey: Buffer; readonly damaged: readonly string[] } | undefined> {
   const entries = await Promise.all(ROOT_KEY_ENTRIES.map((key) => store.get(key)));
   const damaged: string[] = [];
@@ -91,7 +96,7 @@ export async function openRootKey(
     if (entries.every((entry) => entry === undefined)) return undefined;
     throw failure ?? new CorruptRecordError('The key of the integrity of the store', 'it does not open');
   }
-  for (const key of damaged)
+  for (const key of heals ? damaged : [])
     await heal(store, key, entries[ROOT_KEY_ENTRIES.indexOf(key)], sealed ?? new Uint8Array(0));
   return { rootKey, damaged };
 }

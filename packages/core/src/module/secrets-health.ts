@@ -1,4 +1,5 @@
 import type { SecretHealth } from '../client/secret-handles.js';
+import type { IntegrityFinding } from '../integrity/integrity-findings.js';
 import type { RotationTrouble } from '../rotation/rotation-troubles.js';
 import type { SecretsRuntime } from './secrets-runtime.js';
 
@@ -10,12 +11,14 @@ export interface SecretsHealthResult {
     readonly secrets: Readonly<Record<string, SecretHealth>>;
     /** What is wrong with rotations that take place in this instance, by the name of the secret; empty when all is well. */
     readonly rotations: Readonly<Record<string, RotationTrouble>>;
+    /** The latest thing found to be wrong with what the store holds; missing while nothing was. */
+    readonly integrity?: IntegrityFinding;
   };
 }
 
 /**
  * Health of the secrets this application uses. `up` as long as every value may be used, `degraded: true` when some of them could not be
- * refreshed, when the store has not taken a heartbeat for the length of a lease, or when a version that failed was rolled back; `down` once one is past its TTL. Return it from a Terminus check: `() => secretsHealth.check('secrets')`.
+ * refreshed, when the store has not taken a heartbeat for the length of a lease, when a version that failed was rolled back, or when the store was tampered with; `down` once one is past its TTL. Return it from a Terminus check: `() => secretsHealth.check('secrets')`.
  */
 export class SecretsHealthIndicator {
   constructor(private readonly runtime: SecretsRuntime) {}
@@ -24,13 +27,15 @@ export class SecretsHealthIndicator {
     const health = this.runtime.handles.health();
     const all = [...health.values()];
     const { own } = this.runtime;
+    const finding = own?.integrity?.latestFinding;
     const isOutOfTouch = own !== undefined && !own.instance.isLive();
     return {
       [key]: {
         status: all.some(({ status }) => status === 'expired') ? 'down' : 'up',
-        degraded: isOutOfTouch || all.some(({ status, rolledBack }) => status === 'degraded' || rolledBack),
+        degraded: isOutOfTouch || finding !== undefined || all.some(({ status, rolledBack }) => status === 'degraded' || rolledBack),
         secrets: Object.fromEntries(health),
         rotations: Object.fromEntries(own?.troubles.current() ?? []),
+        ...(finding === undefined ? {} : { integrity: finding }),
       },
     };
   }

@@ -1,6 +1,7 @@
 import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, type Provider } from '@nestjs/common';
 import { SecretsError } from '../foundation/errors.js';
 import type { SecretHandle } from '../client/secret-handle.js';
+import { StoreIntegrity } from '../integrity/store-integrity.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
 import { type InjectedFactory, type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
@@ -56,12 +57,17 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager(),
       },
       {
+        provide: StoreIntegrity,
+        inject: [SECRETS_RUNTIME],
+        useFactory: (runtime: SecretsRuntime) => runtime.own?.integrity,
+      },
+      {
         provide: SecretsHealthIndicator,
         inject: [SECRETS_RUNTIME],
         useFactory: (runtime: SecretsRuntime) => new SecretsHealthIndicator(runtime),
       },
     ],
-    exports: [SecretsManager, SecretsHealthIndicator],
+    exports: [SecretsManager, StoreIntegrity, SecretsHealthIndicator],
   };
 }
 
