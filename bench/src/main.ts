@@ -5,6 +5,7 @@ import { benchAccess } from './access.js';
 import { benchAudit } from './audit.js';
 import { benchEnvelope } from './envelope.js';
 import { benchFleet } from './fleet.js';
+import { benchIntegrity } from './integrity.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
@@ -19,6 +20,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
   ['store', { byDefault: true, run: () => benchStore() }],
+  ['integrity', { byDefault: true, run: ({ secrets }) => benchIntegrity({ secrets }) }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
   ['schedule', { byDefault: true, run: ({ seconds }) => benchSchedule({ seconds }) }],
@@ -29,6 +31,7 @@ interface Options {
   readonly rotations: number;
   readonly promotions: number;
   readonly seconds: number;
+  readonly secrets: number;
   readonly rounds: number;
   readonly way: string | undefined;
   readonly shape: string | undefined;
@@ -42,6 +45,7 @@ const { values } = parseArgs({
     rotations: { type: 'string', default: '1000' },
     promotions: { type: 'string', default: '100' },
     seconds: { type: 'string', default: '15' },
+    secrets: { type: 'string', default: '100000' },
     rounds: { type: 'string', default: '3' },
     strategy: { type: 'string' },
     way: { type: 'string' },
@@ -60,6 +64,7 @@ const options: Options = {
   rotations: Number(values.rotations),
   promotions: Number(values.promotions),
   seconds: Number(values.seconds),
+  secrets: Number(values.secrets),
   rounds: Number(values.rounds),
   way: values.way,
   shape: values.shape,

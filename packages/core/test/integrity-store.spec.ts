@@ -64,7 +64,10 @@ describe('a sealed store', () => {
   it('follows what other processes write, also while the tree grows and shrinks', async () => {
     const second = await openIntegrity(store, keys);
     for (let at = 0; at < MANY.length; at += 40)
-      await put(at % 80 === 0 ? first.sealed : second.sealed, Object.fromEntries(MANY.slice(at, at + 40).map((key) => [key, key])));
+      await put(
+        at % 80 === 0 ? first.sealed : second.sealed,
+        Object.fromEntries(MANY.slice(at, at + 40).map((key) => [key, key])),
+      );
     for (const { sealed } of [first, second, await openIntegrity(store, keys)]) {
       for (const key of MANY) expect(await read(sealed, key)).toBe(key);
       const listed = await sealed.list({ prefix: 'secret/', limit: 1000 });
@@ -109,8 +112,14 @@ describe('a sealed store', () => {
     commits = 0;
     const results = await Promise.all([
       ...Array.from({ length: 64 }, (_, index) => put(sealed, { [`secret/g-${index}`]: 'x' })),
-      sealed.commit({ conditions: [{ key: 'secret/A', revision: revision + 1 }], writes: [{ key: 'secret/A', value: Buffer.from('lost') }] }),
-      sealed.commit({ conditions: [{ key: 'secret/A', revision }], writes: [{ key: 'secret/A', value: Buffer.from('2') }] }),
+      sealed.commit({
+        conditions: [{ key: 'secret/A', revision: revision + 1 }],
+        writes: [{ key: 'secret/A', value: Buffer.from('lost') }],
+      }),
+      sealed.commit({
+        conditions: [{ key: 'secret/A', revision }],
+        writes: [{ key: 'secret/A', value: Buffer.from('2') }],
+      }),
     ]);
     expect(results.filter((result) => result === undefined)).toHaveLength(1);
     expect(await read(sealed, 'secret/A')).toBe('2');
@@ -131,8 +140,30 @@ describe('a sealed store', () => {
   it('does not make anew what somebody made vanish', async () => {
     await put(first.sealed, { 'secret/A': 'head' });
     await overwrite(store, 'secret/A', null);
-    const create = first.sealed.commit({ conditions: [{ key: 'secret/A', revision: 0 }], writes: [{ key: 'secret/A', value: Buffer.from('new') }] });
+    const create = first.sealed.commit({
+      conditions: [{ key: 'secret/A', revision: 0 }],
+      writes: [{ key: 'secret/A', value: Buffer.from('new') }],
+    });
     await expect(create).rejects.toMatchObject({ code: 'RECORD_CORRUPT', finding: { kind: 'record-hidden' } });
+  });
+});
+
+describe('a list', () => {
+  it('is as long as it should be, whatever was put among its entries', async () => {
+    await put(first.sealed, { 'secret/b': 'gone' });
+    const gone = await stored(store, 'secret/b');
+    await put(first.sealed, { 'secret/b': null, 'secret/a': 'a', 'secret/c': 'c', 'secret/d': 'd', 'secret/e': 'e' });
+    await overwrite(store, gone.key, gone.value);
+    await overwrite(store, 'secret/d', Buffer.from('garbage'));
+    const names: string[] = [];
+    for (let after: string | undefined; ;) {
+      const page = await first.sealed.list({ prefix: 'secret/', limit: 2, ...(after === undefined ? {} : { after }) });
+      names.push(...page.map(({ key, value }) => `${key}:${Buffer.from(value).toString()}`));
+      after = page.at(-1)?.key;
+      if (page.length < 2) break;
+    }
+    expect(names).toEqual(['secret/a:a', 'secret/c:c', 'secret/d:', 'secret/e:e']);
+    expect(found(first)).toEqual(['record-resurrected secret/b', 'record-downgraded secret/d']);
   });
 });
 
@@ -141,19 +172,22 @@ describe('what is damaged', () => {
     await put(first.sealed, Object.fromEntries(MANY.map((key) => [key, key])));
   });
 
-  it.each(['root', 'top', 'key', 'key-copy', 'store'])('in one place, integrity/%s, is found and made anew', async (name) => {
-    const key = `integrity/${name}`;
-    for (const value of [null, Buffer.from('garbage')]) {
-      await overwrite(store, key, value);
-      const process = await openIntegrity(store, keys);
-      for (const secret of MANY.slice(0, 5)) expect(await read(process.sealed, secret)).toBe(secret);
-      await put(process.sealed, { 'secret/another': 'one' });
-      expect(await read(process.sealed, 'secret/another')).toBe('one');
-      expect(await read(first.sealed, 'secret/another')).toBe('one');
-      // A copy that is missing is not missed: a store made before it was kept has none.
-      if (name !== 'store' || value !== null) expect(found(process)).toContainEqual(`manifest-damaged ${key}`);
-    }
-  });
+  it.each(['root', 'top', 'key', 'key-copy', 'store'])(
+    'in one place, integrity/%s, is found and made anew',
+    async (name) => {
+      const key = `integrity/${name}`;
+      for (const value of [null, Buffer.from('garbage')]) {
+        await overwrite(store, key, value);
+        const process = await openIntegrity(store, keys);
+        for (const secret of MANY.slice(0, 5)) expect(await read(process.sealed, secret)).toBe(secret);
+        await put(process.sealed, { 'secret/another': 'one' });
+        expect(await read(process.sealed, 'secret/another')).toBe('one');
+        expect(await read(first.sealed, 'secret/another')).toBe('one');
+        // A copy that is missing is not missed: a store made before it was kept has none.
+        if (name !== 'store' || value !== null) expect(found(process)).toContainEqual(`manifest-damaged ${key}`);
+      }
+    },
+  );
 
   it('in the first entry of the store is put right from its copy', async () => {
     await overwrite(store, 'store', Buffer.from('{}'));
@@ -183,7 +217,8 @@ describe('what is damaged', () => {
     const before = await stored(store, MANY[0] ?? '');
     await put(first.sealed, { [MANY[0] ?? '']: 'newer' });
     for (const { key } of await store.list({ prefix: 'integrity/node/', limit: 1000 })) {
-      if (Buffer.from((await stored(store, key)).value).includes('many-0')) await overwrite(store, key, Buffer.from('x'));
+      if (Buffer.from((await stored(store, key)).value).includes('many-0'))
+        await overwrite(store, key, Buffer.from('x'));
     }
     await overwrite(store, before.key, before.value);
     expect(node).toBeDefined();

@@ -29,9 +29,15 @@ interface Wanted {
  * Has the manifest name what stands in the store of one secret, and removes what was not written under the key of the store.
  * @throws StoreContentionError when others keep writing
  */
-export async function acceptSecret(store: StoreDriver, manifest: Manifest, secretName: string): Promise<AcceptedSecret> {
+export async function acceptSecret(
+  store: StoreDriver,
+  manifest: Manifest,
+  secretName: string,
+): Promise<AcceptedSecret> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    const { stored, removed, update, known } = await manifest.consult((root) => want(store, manifest, root, secretName));
+    const { stored, removed, update, known } = await manifest.consult((root) =>
+      want(store, manifest, root, secretName),
+    );
     const conditions = [...stored].map(([key, entry]) => ({ key, revision: entry?.revision ?? 0 }));
     const written = await store.commit({
       conditions: [{ key: ROOT_KEY, revision: known.revision }, ...conditions],

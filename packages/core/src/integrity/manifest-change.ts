@@ -61,8 +61,7 @@ export class ManifestChange {
 
   /** The node in place of the one at `path`; undefined when nothing is left below it. */
   async #change(path: string, digest: Buffer, changes: readonly GroupChange[]): Promise<ManifestNode | undefined> {
-    const node =
-      this.nodes.cached(path, digest) ?? (await this.nodes.load(this.root.generation, path, digest));
+    const node = this.nodes.cached(path, digest) ?? (await this.nodes.load(this.root.generation, path, digest));
     if (node.type === 'leaf') return this.#changeLeaf(path, node, changes);
     const children = [...node.children];
     const changed = await Promise.all(
@@ -70,14 +69,11 @@ export class ManifestChange {
         const child = children[digit];
         const place = childPath(path, digit);
         const next =
-          child === undefined
-            ? this.#changeLeaf(place, EMPTY_LEAF, below)
-            : await this.#change(place, child, below);
+          child === undefined ? this.#changeLeaf(place, EMPTY_LEAF, below) : await this.#change(place, child, below);
         return { digit, next, place, isThere: child !== undefined };
       }),
     );
-    for (const { digit, next, place, isThere } of changed)
-      children[digit] = this.#put(place, next, isThere);
+    for (const { digit, next, place, isThere } of changed) children[digit] = this.#put(place, next, isThere);
     return children.every((child) => child === undefined) ? undefined : { type: 'inner', children };
   }
 

@@ -64,8 +64,7 @@ export function childPath(path: string, digit: number): string {
 
 /** Whether a group stands below `path`. */
 export function standsBelow(path: string, position: Position): boolean {
-  for (let depth = 0; depth < path.length; depth += 1)
-    if (path[depth] !== DIGITS[position[depth] ?? 0]) return false;
+  for (let depth = 0; depth < path.length; depth += 1) if (path[depth] !== DIGITS[position[depth] ?? 0]) return false;
   return true;
 }
 
@@ -134,7 +133,7 @@ function encodeLeaf({ groups }: Leaf): Buffer {
 function decodeLeaf(bytes: Buffer): Leaf | undefined {
   const groups = new Map<string, Group>();
   let at = 3;
-  const text = (length: number): string => bytes.latin1Slice(at, (at += length));
+  const text = (length: number): string => bytes.toString('latin1', at, (at += length));
   for (let left = bytes.readUInt16BE(1); left > 0; left -= 1) {
     const groupLength = bytes.readUInt16BE(at);
     at += 2;

@@ -188,4 +188,3 @@ export async function* allEntries(store: StoreDriver, prefix = ''): AsyncGenerat
     after = page.at(-1)?.key;
   }
 }
-

@@ -16,7 +16,16 @@ import {
   positionOf,
 } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
-import { type ManifestRoot, NODE_PREFIX, nodeKey, readRoot, ROOT_BYTES, ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
+import {
+  type ManifestRoot,
+  NODE_PREFIX,
+  nodeKey,
+  readRoot,
+  ROOT_BYTES,
+  ROOT_KEY,
+  signRoot,
+  TOP_KEY,
+} from './manifest-root.js';
 import { openRecord, recordPayload, sealRecord } from './record-seal.js';
 
 /** A root made anew is this much further on, so that it is newer than whatever anybody has seen of the store that was put back. */

@@ -36,7 +36,6 @@ export function nodeKey(generation: number, path: string): string {
   return path === '' ? TOP_KEY : `${NODE_PREFIX}${generation}/${path}`;
 }
 
-
 export function signRoot(keys: IntegrityKeys, parts: Omit<ManifestRoot, 'mac'>): ManifestRoot & { encoded: Buffer } {
   const encoded = Buffer.alloc(ROOT_BYTES);
   encoded[0] = FORMAT;

@@ -119,7 +119,9 @@ export class ManifestWriter {
       const changed = await new ManifestChange(manifest.nodes, manifest.keys, root).apply(tags, sequence);
       return { update: changed, writes: [...sealed, ...changed.writes], revision };
     }, known);
-    const conditions = new Map(batch.flatMap(({ commit }) => commit.conditions.map((one) => [keyed(one), one] as const)));
+    const conditions = new Map(
+      batch.flatMap(({ commit }) => commit.conditions.map((one) => [keyed(one), one] as const)),
+    );
     conditions.set(ROOT_KEY, { key: ROOT_KEY, revision });
     return this.#commit(store, { conditions: [...conditions.values()], writes }, update);
   }
@@ -166,7 +168,9 @@ export class ManifestWriter {
     const { manifest, reader } = this.parts;
     const left: WaitingCommit[] = [];
     for (const waiting of batch) {
-      const absent = waiting.commit.conditions.filter(({ key, revision }) => revision === 0 && kindOf(key) === 'listed');
+      const absent = waiting.commit.conditions.filter(
+        ({ key, revision }) => revision === 0 && kindOf(key) === 'listed',
+      );
       let isLeft = true;
       try {
         for (const { key } of absent) {

@@ -1,6 +1,11 @@
 import { StoreContentionError } from '../foundation/errors.js';
 import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
-import { findingAt, type IntegrityFindingKind, StoreIntegrityError, TamperedRecordError } from './integrity-findings.js';
+import {
+  findingAt,
+  type IntegrityFindingKind,
+  StoreIntegrityError,
+  TamperedRecordError,
+} from './integrity-findings.js';
 import type { IntegrityKeys } from './integrity-keys.js';
 import type { IntegrityReports } from './integrity-reports.js';
 import type { ManifestUpdate } from './manifest-change.js';
@@ -114,7 +119,11 @@ export class Manifest {
   }
 
   /** The newest root of the two that the store has, whatever was seen before; undefined when neither can be read. */
-  async newest(): Promise<{ readonly root: ManifestRoot | undefined; readonly revision: number; readonly isWhole: boolean }> {
+  async newest(): Promise<{
+    readonly root: ManifestRoot | undefined;
+    readonly revision: number;
+    readonly isWhole: boolean;
+  }> {
     const entry = await this.store.get(ROOT_KEY);
     const top = await this.store.get(TOP_KEY);
     const own = entry && readRoot(this.keys, entry.value);

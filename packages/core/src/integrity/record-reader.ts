@@ -9,12 +9,23 @@ import { openRecord } from './record-seal.js';
 /** An entry as those above see it, or what is wrong with it. */
 export type Verdict =
   | { readonly entry: StoreEntry | undefined }
-  | { readonly fault: IntegrityFindingKind; readonly isCertain: boolean };
+  | {
+      readonly fault: IntegrityFindingKind;
+      /** Whatever others write, it is not right. */
+      readonly isCertain: boolean;
+      /** Of a record that was written here later than the root, as it was read, knows of: the entry. */
+      readonly newer?: { readonly entry: StoreEntry; readonly sequence: number };
+    };
+
+interface Page {
+  readonly entries: readonly StoreEntry[];
+  /** The last key that was looked at. */
+  readonly last: string | undefined;
+  readonly isEnd: boolean;
+}
 
 const NO_BYTES = new Uint8Array(0);
 const ATTEMPTS = 100;
-/** After so many tries a list is put together from single reads, which come to an end whatever others write. */
-const LIST_ATTEMPTS = 8;
 
 /** Reads entries, and believes those only that the manifest names. */
 export class RecordReader {
@@ -50,6 +61,10 @@ export class RecordReader {
         this.reports.found(findingAt(verdict.fault, key), stored?.revision ?? 0);
         return verdict;
       }
+      const after = await manifest.refresh();
+      // It was written since the root was read, by somebody who holds the key: nothing of before this call is as new.
+      if (verdict.newer !== undefined && verdict.newer.sequence <= after.root.sequence)
+        return { entry: verdict.newer.entry };
       stored = await store.get(key);
       known = await manifest.refresh();
     }
@@ -62,10 +77,12 @@ export class RecordReader {
     const opened = openRecord(this.manifest.keys, key, stored.value);
     if (opened.state !== 'authentic')
       return { fault: opened.state === 'changed' ? 'record-changed' : 'record-downgraded', isCertain: true };
-    if (tag?.equals(opened.tag) === true)
-      return { entry: { key, value: opened.payload, revision: stored.revision } };
+    if (tag?.equals(opened.tag) === true) return { entry: { key, value: opened.payload, revision: stored.revision } };
     // A record is never newer than the root that lists it, unless the manifest was put back to an older one.
-    if (opened.sequence > root.sequence) return { fault: 'store-rolled-back', isCertain: false };
+    if (opened.sequence > root.sequence) {
+      const entry = { key, value: opened.payload, revision: stored.revision };
+      return { fault: 'store-rolled-back', isCertain: false, newer: { entry, sequence: opened.sequence } };
+    }
     return { fault: tag === undefined ? 'record-resurrected' : 'record-rolled-back', isCertain: false };
   }
 
@@ -82,55 +99,103 @@ export class RecordReader {
    * Entries in order. One that was tampered with has no contents, so that it keeps none of the others away; one that was removed and put back is left out.
    */
   async list(options: StoreListOptions): Promise<StoreEntry[]> {
-    for (let attempt = 0; attempt < LIST_ATTEMPTS; attempt += 1) {
-      const stored = await this.store.list(options);
-      if (!stored.some(({ key }) => kindOf(key) === 'listed')) return stored.map((entry) => this.#unlisted(entry));
-      const known = await this.manifest.refresh();
-      const isLast = attempt === LIST_ATTEMPTS - 1;
-      const found = await this.#judgeAll(stored, known, isLast);
-      if (found !== undefined) return found.flatMap((entry) => entry ?? []);
+    const found: StoreEntry[] = [];
+    let { after } = options;
+    for (;;) {
+      const limit = options.limit - found.length;
+      const { entries, last, isEnd } = await this.#page({
+        prefix: options.prefix,
+        limit,
+        ...(after === undefined ? {} : { after }),
+      });
+      found.push(...entries);
+      // A page that is short means the end to those above, so what was left out makes room for what comes after.
+      if (isEnd || found.length >= options.limit) return found;
+      after = last;
     }
-    return [];
   }
 
-  /** Undefined when something does not fit together that may do so at the next look. */
-  async #judgeAll(
-    stored: readonly StoreEntry[],
-    known: KnownRoot,
-    isLast: boolean,
-  ): Promise<(StoreEntry | undefined)[] | undefined> {
-    const { manifest } = this;
-    const tags = new Map<string, Buffer | undefined>();
+  async #page(options: StoreListOptions): Promise<Page> {
+    const stored = await this.store.list(options);
     const listed = stored.filter(({ key }) => kindOf(key) === 'listed');
-    // What stands below a node that is lost cannot be proven; the others can.
-    await Promise.all(
-      listed.map(async ({ key }) =>
-        tags.set(key, await unlessCorrupt(manifest.consult(({ root }) => manifest.nodes.tag(root, key), known))),
-      ),
+    if (listed.length === 0)
+      return pageOf(
+        options,
+        stored,
+        stored.map((entry) => this.#unlisted(entry)),
+      );
+    const known = await this.manifest.refresh();
+    const { tags } = await this.#tags(listed, known);
+    const verdicts = stored.map((entry) => this.#judgeListed(entry, tags, known));
+    const isRight = verdicts.every((verdict) => 'entry' in verdict || verdict.isCertain);
+    return isRight
+      ? pageOf(options, stored, await this.#settleAll(stored, verdicts))
+      : this.#pageAfter(listed, options);
+  }
+
+  /** First what the manifest says, and then the list: what is in it is as the manifest says, or newer. */
+  async #pageAfter(listed: readonly StoreEntry[], options: StoreListOptions): Promise<Page> {
+    const { tags, known } = await this.#tags(listed);
+    const stored = await this.store.list(options);
+    const after = await this.manifest.refresh();
+    const verdicts = stored.map((entry): Verdict => {
+      const verdict = this.#judgeListed(entry, tags, known);
+      if ('entry' in verdict || verdict.newer === undefined) return verdict;
+      return verdict.newer.sequence <= after.root.sequence ? { entry: verdict.newer.entry } : verdict;
+    });
+    return pageOf(options, stored, await this.#settleAll(stored, verdicts));
+  }
+
+  /** What the manifest says of these entries, all of it in one state. What stands below a node that is lost cannot be proven; the others can. */
+  async #tags(
+    listed: readonly StoreEntry[],
+    from?: KnownRoot,
+  ): Promise<{ readonly tags: ReadonlyMap<string, Buffer | undefined>; readonly known: KnownRoot }> {
+    const { manifest } = this;
+    const all = await unlessCorrupt(
+      manifest.consult(async (known) => {
+        const found = listed.map(async ({ key }) => [key, await manifest.nodes.tag(known.root, key)] as const);
+        return { tags: new Map(await Promise.all(found)), known };
+      }, from),
     );
-    const found: (StoreEntry | undefined)[] = [];
-    for (const entry of stored) {
-      const { key, revision } = entry;
-      if (kindOf(key) !== 'listed') {
-        found.push(this.#unlisted(entry));
-        continue;
-      }
-      let verdict = this.judge(key, entry, tags.get(key), known);
-      if ('fault' in verdict) {
-        const isRace = !verdict.isCertain && !isLast;
-        verdict = (await unlessCorrupt(this.settle(key))) ?? verdict;
-        // It is right when looked at by itself: the list was read while somebody wrote.
-        if (isRace && 'entry' in verdict) return undefined;
-      }
-      if ('entry' in verdict) found.push(verdict.entry);
-      else if (verdict.fault !== 'record-resurrected') found.push({ key, value: NO_BYTES, revision });
+    if (all !== undefined) return all;
+    const known = await manifest.refresh();
+    const tags = new Map<string, Buffer | undefined>();
+    for (const { key } of listed)
+      tags.set(key, await unlessCorrupt(manifest.consult(({ root }) => manifest.nodes.tag(root, key), known)));
+    return { tags, known };
+  }
+
+  #judgeListed(entry: StoreEntry, tags: ReadonlyMap<string, Buffer | undefined>, known: KnownRoot): Verdict {
+    if (kindOf(entry.key) !== 'listed') return { entry: this.#unlisted(entry) };
+    return this.judge(entry.key, entry, tags.get(entry.key), known);
+  }
+
+  /** The entries to show. What is wrong is looked at by itself, so that it is reported for what it is. */
+  async #settleAll(stored: readonly StoreEntry[], verdicts: readonly Verdict[]): Promise<(StoreEntry | undefined)[]> {
+    const shown: (StoreEntry | undefined)[] = [];
+    for (const [index, { key, revision }] of stored.entries()) {
+      const listed = verdicts[index];
+      const verdict =
+        listed === undefined || 'fault' in listed ? ((await unlessCorrupt(this.settle(key))) ?? listed) : listed;
+      if (verdict === undefined || 'entry' in verdict) shown.push(verdict?.entry);
+      else if (verdict.fault !== 'record-resurrected') shown.push({ key, value: NO_BYTES, revision });
     }
-    return found;
+    return shown;
   }
 
   #unlisted(entry: StoreEntry): StoreEntry {
     return kindOf(entry.key) === 'sealed' ? this.openSealed(entry) : entry;
   }
+}
+
+function pageOf(
+  { limit }: StoreListOptions,
+  stored: readonly StoreEntry[],
+  shown: readonly (StoreEntry | undefined)[],
+): Page {
+  const entries = shown.flatMap((entry) => entry ?? []);
+  return { entries, last: stored.at(-1)?.key, isEnd: stored.length < limit };
 }
 
 async function unlessCorrupt<R>(work: Promise<R>): Promise<R | undefined> {

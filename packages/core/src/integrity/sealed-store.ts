@@ -1,6 +1,12 @@
 import { StoreClosedError } from '../foundation/errors.js';
 import type { StoreCommit, StoreDriver, StoreEntry, StoreHint, StoreListOptions } from '../store/store-driver.js';
-import { checkCommit, checkKey, checkList, InvalidStoreRequestError, STORE_VALUE_LIMIT } from '../store/store-request.js';
+import {
+  checkCommit,
+  checkKey,
+  checkList,
+  InvalidStoreRequestError,
+  STORE_VALUE_LIMIT,
+} from '../store/store-request.js';
 import { kindOf, LAST_OWN, OWN_PREFIX } from './entry-kinds.js';
 import type { ManifestWriter } from './manifest-writer.js';
 import type { RecordReader } from './record-reader.js';
@@ -83,7 +89,9 @@ export class SealedStore implements StoreDriver {
       });
     }
     const sealed = writes.map(({ key, value }) =>
-      value === null || kindOf(key) === 'plain' ? { key, value } : { key, value: sealRecord(keys, key, value, 0).value },
+      value === null || kindOf(key) === 'plain'
+        ? { key, value }
+        : { key, value: sealRecord(keys, key, value, 0).value },
     );
     return this.inner.commit({ conditions, writes: sealed });
   }

@@ -151,7 +151,9 @@ export class StoreIntegrity {
    */
   async verifyStore(options: VerifyStoreOptions = {}): Promise<StoreVerification> {
     const { storeId, manifest, reader } = this.#parts();
-    const verification = await new StoreVerifier({ store: this.parts.store, storeId, manifest, reader }).verify(options);
+    const verification = await new StoreVerifier({ store: this.parts.store, storeId, manifest, reader }).verify(
+      options,
+    );
     for (const finding of verification.findings) this.#reports.found(finding);
     return verification;
   }
@@ -161,7 +163,11 @@ export class StoreIntegrity {
    * as it stands; what was not is left out, and returned. Every process that has seen newer states goes on by itself.
    * @throws StoreContentionError, StoreUnavailableError
    */
-  async acceptRestore({ reason, secretName, anchors = [] }: AcceptRestoreOptions): Promise<readonly IntegrityFinding[]> {
+  async acceptRestore({
+    reason,
+    secretName,
+    anchors = [],
+  }: AcceptRestoreOptions): Promise<readonly IntegrityFinding[]> {
     if (secretName !== undefined) return this.#acceptSecret(secretName, reason);
     const { manifest } = this.#parts();
     const seenSequence = Math.max(manifest.seen?.sequence ?? 0, ...anchors.map(({ sequence }) => sequence));

@@ -83,10 +83,12 @@ export async function openRootKey(
   let failure: unknown;
   for (const [index, key] of ROOT_KEY_ENTRIES.entries()) {
     const entry = entries[index];
-    const opened = entry && (await keyring.open(ROOT_KEY_PLACE, entry.value).catch((error: unknown) => {
-      failure = error;
-      return undefined;
-    }));
+    const opened =
+      entry &&
+      (await keyring.open(ROOT_KEY_PLACE, entry.value).catch((error: unknown) => {
+        failure = error;
+        return undefined;
+      }));
     if (opened === undefined) damaged.push(key);
     else if (rootKey === undefined) [rootKey, sealed] = [opened, entry?.value];
     else opened.fill(0);
@@ -122,7 +124,9 @@ export async function rewrapIntegrityKey(store: StoreDriver, keyring: Keyring): 
     const value = printStoreRecord(storeId, createdAt, await keyring.seal(KEY_CHECK, check));
     check.fill(0);
     const written = await store.commit({
-      conditions: entries.flatMap((entry) => (entry === undefined ? [] : [{ key: entry.key, revision: entry.revision }])),
+      conditions: entries.flatMap((entry) =>
+        entry === undefined ? [] : [{ key: entry.key, revision: entry.revision }],
+      ),
       writes: [
         { key: STORE_KEY, value },
         { key: STORE_COPY_KEY, value },
@@ -137,7 +141,9 @@ export async function rewrapIntegrityKey(store: StoreDriver, keyring: Keyring): 
 
 async function heal(store: StoreDriver, key: string, entry: StoreEntry | undefined, value: Uint8Array): Promise<void> {
   // Only saves the next process the trouble.
-  await store.commit({ conditions: [{ key, revision: entry?.revision ?? 0 }], writes: [{ key, value }] }).catch(() => undefined);
+  await store
+    .commit({ conditions: [{ key, revision: entry?.revision ?? 0 }], writes: [{ key, value }] })
+    .catch(() => undefined);
 }
 
 async function initialise({ store, keys, randomness, newStoreId, now }: StoreOpeningParts): Promise<StoreEntry> {

@@ -1,7 +1,12 @@
 import { isSecretsError } from '../foundation/errors.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import { kindOf } from './entry-kinds.js';
-import { findingAt, type IntegrityFinding, type IntegrityFindingKind, TamperedRecordError } from './integrity-findings.js';
+import {
+  findingAt,
+  type IntegrityFinding,
+  type IntegrityFindingKind,
+  TamperedRecordError,
+} from './integrity-findings.js';
 import type { KnownRoot, Manifest } from './manifest.js';
 import { childPath, type Leaf } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';

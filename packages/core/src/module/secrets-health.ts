@@ -32,7 +32,10 @@ export class SecretsHealthIndicator {
     return {
       [key]: {
         status: all.some(({ status }) => status === 'expired') ? 'down' : 'up',
-        degraded: isOutOfTouch || finding !== undefined || all.some(({ status, rolledBack }) => status === 'degraded' || rolledBack),
+        degraded:
+          isOutOfTouch ||
+          finding !== undefined ||
+          all.some(({ status, rolledBack }) => status === 'degraded' || rolledBack),
         secrets: Object.fromEntries(health),
         rotations: Object.fromEntries(own?.troubles.current() ?? []),
         ...(finding === undefined ? {} : { integrity: finding }),

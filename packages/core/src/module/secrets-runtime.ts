@@ -175,7 +175,9 @@ async function startManager(options: SecretsModuleOptions, surroundings: Surroun
     );
   }
   const integrity =
-    options.integrity === false ? undefined : new StoreIntegrity({ store: driver, clock, randomness }, options.integrity);
+    options.integrity === false
+      ? undefined
+      : new StoreIntegrity({ store: driver, clock, randomness }, options.integrity);
   const store = integrity?.store ?? driver;
   const versions = new VersionStore({ store, integrity, keys, clock, randomness, ids });
   await versions.open();

@@ -54,7 +54,10 @@ export async function openIntegrity(
 }
 
 export async function put(store: StoreDriver, entries: Readonly<Record<string, string | null>>): Promise<number> {
-  const writes = Object.entries(entries).map(([key, text]) => ({ key, value: text === null ? null : Buffer.from(text) }));
+  const writes = Object.entries(entries).map(([key, text]) => ({
+    key,
+    value: text === null ? null : Buffer.from(text),
+  }));
   const revision = await store.commit({ conditions: [], writes });
   if (revision === undefined) throw new Error('A commit without conditions did not go through.');
   return revision;

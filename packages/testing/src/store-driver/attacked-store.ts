@@ -110,7 +110,9 @@ export interface Expectation {
 export async function expectNoticed(process: AttackedProcess, { kind, key, look }: Expectation): Promise<void> {
   const kinds: readonly string[] = typeof kind === 'string' ? [kind] : kind;
   await assert.rejects(look(process), (error) => isSecretsError(error, 'RECORD_CORRUPT'), `${key} is refused`);
-  const told = process.events.flatMap((event) => (event.type === 'found' && event.finding.key === key ? [event.finding] : []));
+  const told = process.events.flatMap((event) =>
+    event.type === 'found' && event.finding.key === key ? [event.finding] : [],
+  );
   assert.equal(told.length, 1, `${key} is told of once`);
   assert.ok(told[0] !== undefined && kinds.includes(told[0].kind), `${told[0]?.kind} is one of ${kinds.join(', ')}`);
   const { findings } = await process.integrity.verifyStore();
@@ -130,5 +132,9 @@ export async function expectOthersWork({ manager }: AttackedProcess): Promise<vo
     assert.equal((await manager.getSecretValue(name)).value, `value of ${name}, again`);
   }
   const { items } = await manager.listSecrets();
-  for (const name of BYSTANDERS) assert.ok(items.some((item) => item.name === name), `${name} is listed`);
+  for (const name of BYSTANDERS)
+    assert.ok(
+      items.some((item) => item.name === name),
+      `${name} is listed`,
+    );
 }
