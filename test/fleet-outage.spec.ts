@@ -18,7 +18,7 @@ afterEach(async () => {
 });
 
 async function start(options: Partial<FleetOptions>): Promise<Fleet> {
-  fleet = await Fleet.start({ processes: 3, ...options });
+  fleet = await Fleet.start({ processes: 3, answerWithinMs: 700, ...options });
   return fleet;
 }
 

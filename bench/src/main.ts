@@ -9,6 +9,7 @@ import { benchIntegrity } from './integrity.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
+import { benchRollback } from './rollback.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
@@ -23,6 +24,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['integrity', { byDefault: true, run: ({ secrets }) => benchIntegrity({ secrets }) }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
+  ['rollback', { byDefault: true, run: ({ rollbacks }) => benchRollback({ rollbacks }) }],
   ['schedule', { byDefault: true, run: ({ seconds }) => benchSchedule({ seconds }) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],
 ]);
@@ -30,6 +32,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
 interface Options {
   readonly rotations: number;
   readonly promotions: number;
+  readonly rollbacks: number;
   readonly seconds: number;
   readonly secrets: number;
   readonly rounds: number;
@@ -44,6 +47,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     rotations: { type: 'string', default: '1000' },
     promotions: { type: 'string', default: '100' },
+    rollbacks: { type: 'string', default: '20' },
     seconds: { type: 'string', default: '15' },
     secrets: { type: 'string', default: '100000' },
     rounds: { type: 'string', default: '3' },
@@ -63,6 +67,7 @@ if (chosen.length === 0) {
 const options: Options = {
   rotations: Number(values.rotations),
   promotions: Number(values.promotions),
+  rollbacks: Number(values.rollbacks),
   seconds: Number(values.seconds),
   secrets: Number(values.secrets),
   rounds: Number(values.rounds),

@@ -62,6 +62,27 @@ describe('two instances over one store', () => {
     await expectAtRest(fleet, fleet.at(0), 'v7');
   });
 
+  it.each(['apply', 'verify', 'retire'])(
+    'rotate again in the very process whose %s never came back after the store had failed it',
+    async (step) => {
+      const fleet = await startFleet({ size: 1 });
+      const one = fleet.at(0);
+      const hung = stopAt(one, step);
+      const first = one.manager.rotateSecret('Db');
+      first.catch(() => undefined);
+      await hung.reached;
+      one.host.isCutOff = true;
+      await fleet.clock.advance(2 * LEASE_MS);
+      one.host.isCutOff = false;
+      await fleet.settled();
+      expect(promotions(fleet)).toBe(1);
+      const before = promotions(fleet);
+      await one.manager.rotateSecret('Db', { until: 'retired' });
+      expect(promotions(fleet)).toBe(before + 1);
+      await expectAtRest(fleet, one, `v${promotions(fleet) + 1}`);
+    },
+  );
+
   it('give a lease back whose commit had no answer, though nothing was begun under it', async () => {
     const fleet = await startFleet({ integrity: false });
     const index = (value: Uint8Array | null) =>

@@ -62,7 +62,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const told = options.told ?? (() => undefined);
   const begunAt = moment();
   const tell = (what: string): void => told(`${((moment() - begunAt) / 1000).toFixed(1)} s: ${what}`);
-  const fleet = await Fleet.start({ processes, leaseMs, twoServers: true, every: '1s' });
+  const fleet = await Fleet.start({ processes, leaseMs, twoServers: true, answerWithinMs: 700, every: '1s' });
   const { target } = fleet.servers;
   const watch = new CredentialWatch(fleet.manager, { ...target }, target.admin);
   const faults = new Faults(fleet, new SeededDice(seed), options.faults ?? [...FAULTS.keys()], tell);

@@ -9,7 +9,8 @@ type Mode = 'open' | 'held' | 'lost' | 'refused';
 
 /** A stretch of network between processes and a server, on a port of its own, that can be made to fail. */
 export class FaultyLink {
-  readonly #server = createServer((client) => this.#accept(client));
+  // Half open, so that the end of a connection travels like anything else that is sent, and is held or lost like it.
+  readonly #server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
   readonly #lanes = new Set<Lane>();
   #mode: Mode = 'open';
   #delayMs = 0;
@@ -77,7 +78,7 @@ export class FaultyLink {
       client.resetAndDestroy();
       return;
     }
-    const lane = new Lane(client, connect(this.target.port, this.target.host), {
+    const lane = new Lane(client, connect({ ...this.target, allowHalfOpen: true }), {
       isOpen: () => this.#mode === 'open',
       delayMs: () => this.#delayMs,
     });

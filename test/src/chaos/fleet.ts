@@ -20,6 +20,7 @@ export interface FleetOptions {
   /** A server each for store and target; one for both by default. */
   readonly twoServers?: boolean;
   readonly leaseMs?: number;
+  /** How long the store may take to answer, in milliseconds; 5000 by default. Less where the test takes the store away. */
   readonly answerWithinMs?: number;
   readonly roles?: number;
   readonly every?: Duration;
@@ -110,7 +111,7 @@ export class Fleet {
     if (link === undefined) throw new Error(`the fleet has no place ${index}`);
     const { store, target } = this.servers;
     const {
-      answerWithinMs = 700,
+      answerWithinMs = 5_000,
       roles = 3,
       every,
       probation,

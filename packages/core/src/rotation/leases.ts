@@ -170,7 +170,9 @@ export class Leases {
       const current = await loadVersion(this.context, name, version.id);
       const lease = { instanceId: record.lease.instanceId, validUntil: clock.now() + leaseTtlMs(policy) };
       try {
-        await turns.take(name, async () => rotator.renew?.({ ...this.#step(tenure, 'renew'), current, lease }));
+        await turns.take(name, tenure.signal, async () =>
+          rotator.renew?.({ ...this.#step(tenure, 'renew'), current, lease }),
+        );
       } catch (error) {
         if (isSecretsError(error, 'ROTATION_INTERRUPTED') || isSecretsError(error, 'LEASE_LOST')) throw error;
         throw redactError(error, [current.value]);
@@ -194,7 +196,7 @@ export class Leases {
         const terms = { instanceId: lease.instanceId, validUntil: clock.now() };
         try {
           const context = { ...this.#step(tenure, 'revoke'), current: retiring, retiring, lease: terms };
-          const report = (await turns.take(name, async () => rotator.retire(context))) ?? undefined;
+          const report = (await turns.take(name, tenure.signal, async () => rotator.retire(context))) ?? undefined;
           const versionId = version.id;
           events.next({ type: 'retired', secretName: name, rotationId: 'revoke', at: clock.now(), versionId, report });
         } catch (error) {

@@ -61,7 +61,7 @@ export class Retirement {
         if (obligation === undefined) return;
         rotationId = obligation.rotationId;
         if (await this.#isToBeRetired(tenure, obligation)) {
-          const report = await this.context.turns.take(secretName, () => this.#retire(tenure, obligation));
+          const report = await this.context.turns.take(secretName, signal, () => this.#retire(tenure, obligation));
           await this.#close(tenure, versionId, report);
           events.next({ type: 'retired', secretName, rotationId, at: clock.now(), versionId, report });
           void this.#tidy(secretName);

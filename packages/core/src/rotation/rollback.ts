@@ -31,7 +31,7 @@ export class Rollback {
     const key = `${secretName}:${current.id}:${tenure.token}`;
     if (against.length <= (this.#seen.get(key) ?? 0)) return undefined;
     const before = reports.filter(({ versionId }) => versionId === obligation.versionId);
-    const message = await this.context.turns.take(secretName, () =>
+    const message = await this.context.turns.take(secretName, tenure.signal, () =>
       this.#reason(tenure, obligation, current.id, against, before),
     );
     this.#seen.set(key, against.length);
@@ -49,7 +49,9 @@ export class Rollback {
   async finish(tenure: Tenure, active: ActiveRotation): Promise<RotationState> {
     const { secretName } = tenure;
     const { versionId = '', failedVersionId = '' } = active;
-    await this.context.turns.take(secretName, () => this.#makeValidAgain(tenure, active, versionId, failedVersionId));
+    await this.context.turns.take(secretName, tenure.signal, () =>
+      this.#makeValidAgain(tenure, active, versionId, failedVersionId),
+    );
     const { clock, events } = this.context;
     const message = active.failure?.message ?? '';
     const { state } = await tenure.changeBoth((before, record) => {

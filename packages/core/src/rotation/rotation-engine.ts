@@ -56,7 +56,7 @@ export class RotationEngine {
     const events = new Subject<RotationEvent>();
     this.events$ = events.asObservable();
     const tenures = new Tenures(parts.journal, parts.instance, parts.instances);
-    this.#context = { ...parts, tenures, events, signal: this.#stopping.signal, turns: new TargetTurns() };
+    this.#context = { ...parts, tenures, events, signal: this.#stopping.signal, turns: new TargetTurns(parts.clock) };
     this.#rollback = new Rollback(this.#context);
     this.#retirement = new Retirement(this.#context, (tenure, obligation) => this.#putBack(tenure, obligation));
     this.#start = new RotationStart(this.#context, this.#retirement, this.#rollback);

@@ -40,7 +40,7 @@ export class RotationRun {
     const current = await this.#current();
     const begun = await this.#active();
     const active = begun.step === 'create' ? await this.#create(begun, current) : begun;
-    return this.context.turns.take(this.secretName, () => this.#fromApply(active, current));
+    return this.context.turns.take(this.secretName, this.tenure.signal, () => this.#fromApply(active, current));
   }
 
   async #fromApply(

@@ -98,7 +98,7 @@ class DualPassword implements MysqlRotator {
     await proveUsable(this.setup, context.pending.value, context);
     const current = context.current?.value;
     if (current === undefined) return;
-    if (!(await primary.logsIn(current, 'checking that the current credential still works', context.signal))) {
+    if (!(await primary.logsIn(current, 'checking that the current credential still works', context))) {
       throw new MysqlTargetError(
         'TARGET_REFUSED',
         `Server ${primary.label} accepts the new password of user ${JSON.stringify(current.username)}, but no longer the current one. Look for whoever else sets it.`,
@@ -123,7 +123,7 @@ class DualPassword implements MysqlRotator {
         await this.change(session, context, removed.username, { kind: 'undo', current, removed });
       }
     });
-    if (await primary.logsIn(removed, 'checking that the new credential is refused again', context.signal))
+    if (await primary.logsIn(removed, 'checking that the new credential is refused again', context))
       throw alive(primary, removed);
   }
 
@@ -155,7 +155,7 @@ class DualPassword implements MysqlRotator {
     const { primary } = this.setup;
     const accounts = await accountsToChange(session, primary.label, username);
     const opens = (credentials: DatabaseCredentials): Promise<boolean> =>
-      primary.logsIn(credentials, 'looking which passwords are valid', context.signal);
+      primary.logsIn(credentials, 'looking which passwords are valid', context);
     for (const statement of await secondPasswordStatements(session.dialect, accounts, change, opens))
       await session.change(statement);
   }

@@ -1,5 +1,5 @@
 import mysql, { type Connection, type ConnectionOptions, type RowDataPacket } from 'mysql2/promise';
-import { isSecretsError, type DatabaseCredentials, type RotationContext } from '@nestjs-secrets/core';
+import { isSecretsError, pause, type DatabaseCredentials, type RotationContext } from '@nestjs-secrets/core';
 import { targetError } from './mysql-target-errors.js';
 import { dialectOf, type ServerDialect } from './server-dialect.js';
 
@@ -11,6 +11,9 @@ export type MysqlConnection = Omit<
 
 /** What a step lends to its sessions. */
 export type StepHold = Pick<RotationContext, 'signal' | 'clock' | 'assertHolder'>;
+
+/** What ends sessions that change nothing. */
+export type StepLimits = Pick<StepHold, 'signal' | 'clock'>;
 
 /** One open connection with an empty sql_mode; ends with the piece of work it was opened for. */
 export interface TargetSession {
@@ -32,6 +35,8 @@ export interface TargetSession {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
+/** How long a connection may take to end in order. */
+const LEAVE_LIMIT_MS = 2_000;
 
 /** How long after it was sent a change may reach the server, in seconds; the server counts whole ones. */
 const LATEST_ARRIVAL_S = 10;
@@ -64,7 +69,7 @@ export class MysqlTarget {
     hold: StepHold,
     work: (session: TargetSession) => Promise<R>,
   ): Promise<R> {
-    return this.connected(credentials, doing, hold.signal, PLAIN_ROWS, async (client, translated) => {
+    return this.connected(credentials, doing, hold, PLAIN_ROWS, async (client, translated) => {
       const read = async <T>(sql: string): Promise<T[]> => {
         const [rows] = await translated(client.query<RowDataPacket[]>({ sql, timeout: STATEMENT_TIMEOUT_MS }));
         return rows as unknown as T[];
@@ -98,20 +103,20 @@ export class MysqlTarget {
   async asApplication(
     credentials: DatabaseCredentials,
     doing: string,
-    signal: AbortSignal,
+    step: StepLimits,
     work: (client: Connection) => Promise<void>,
   ): Promise<void> {
     const database = this.database === undefined ? {} : { database: this.database };
-    await this.connected(credentials, doing, signal, database, work);
+    await this.connected(credentials, doing, step, database, work);
   }
 
   /**
    * Whether these credentials open the server: true when they log in, false when the server refuses them as credentials.
    * @throws MysqlTargetError `TARGET_UNREACHABLE` or `TARGET_FAILED` when the answer is neither, and so proves nothing.
    */
-  async logsIn(credentials: DatabaseCredentials, doing: string, signal: AbortSignal): Promise<boolean> {
+  async logsIn(credentials: DatabaseCredentials, doing: string, step: StepLimits): Promise<boolean> {
     try {
-      await this.connected(credentials, doing, signal, PLAIN_ROWS, async () => undefined);
+      await this.connected(credentials, doing, step, PLAIN_ROWS, async () => undefined);
       return true;
     } catch (error) {
       if (isRefusal(error)) return false;
@@ -122,7 +127,7 @@ export class MysqlTarget {
   private async connected<R>(
     credentials: DatabaseCredentials,
     doing: string,
-    signal: AbortSignal,
+    { signal, clock }: StepLimits,
     options: ConnectionOptions,
     work: (client: Connection, translated: <T>(answer: Promise<T>) => Promise<T>) => Promise<R>,
   ): Promise<R> {
@@ -156,7 +161,13 @@ export class MysqlTarget {
       return await Promise.race([work(client, (answer) => translate(answer, 'statement')), abort.promise]);
     } finally {
       abort.forget();
-      const leave = (client: Connection): unknown => (signal.aborted ? client.destroy() : client.end());
+      const leave = async (client: Connection): Promise<void> => {
+        if (signal.aborted) return client.destroy();
+        // The farewell waits behind a statement that was given up, which may never be answered.
+        const left = new AbortController();
+        await Promise.race([client.end(), pause(clock, LEAVE_LIMIT_MS, left.signal)]).finally(() => left.abort());
+        client.destroy();
+      };
       const left = opening.then(leave).catch(() => undefined);
       // What was aborted waits for nobody, not even for the server to answer.
       if (!signal.aborted) await left;

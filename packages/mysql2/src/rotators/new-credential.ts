@@ -16,12 +16,12 @@ export async function proveUsable(
   context: { readonly clock: Clock; readonly signal: AbortSignal },
 ): Promise<void> {
   const doing = 'logging in with the new credential';
-  await setup.primary.asApplication(credentials, doing, context.signal, async (client) => {
+  await setup.primary.asApplication(credentials, doing, context, async (client) => {
     for (const probe of setup.probes) await probe(client, 'primary');
   });
   const deadline = context.clock.now() + setup.replicaLagLimitMs;
   for (const replica of setup.replicas) {
-    while (!(await replica.logsIn(credentials, doing, context.signal))) {
+    while (!(await replica.logsIn(credentials, doing, context))) {
       if (context.clock.now() >= deadline) {
         throw new MysqlTargetError(
           'TARGET_REFUSED',
@@ -31,7 +31,7 @@ export async function proveUsable(
       await pause(context.clock, BETWEEN_REPLICA_ATTEMPTS_MS, context.signal);
       context.signal.throwIfAborted();
     }
-    await replica.asApplication(credentials, doing, context.signal, async (client) => {
+    await replica.asApplication(credentials, doing, context, async (client) => {
       for (const probe of setup.probes) await probe(client, 'replica');
     });
   }

@@ -36,7 +36,7 @@ export async function proveDead(death: Death): Promise<RetireReport> {
   const { target, old, hold } = death;
   const ended = new Set<number>();
   await endSessions(death, ended);
-  if (await target.logsIn(old, 'checking that the old credential is refused', hold.signal)) throw alive(target, old);
+  if (await target.logsIn(old, 'checking that the old credential is refused', hold)) throw alive(target, old);
   await endSessions(death, ended);
   return { refused: true, sessionsEnded: ended.size, sessionsLeft: 0 };
 }

@@ -87,7 +87,7 @@ class SingleUser implements MysqlRotator {
     const { primary } = this.setup;
     // The note is stored before the password is touched: without it, nobody has tried yet and the pending value cannot be valid.
     const triedBefore = typeof context.notes['alteredAfter'] === 'number';
-    const accepted = triedBefore && (await primary.logsIn(pending, 'looking for the new credential', context.signal));
+    const accepted = triedBefore && (await primary.logsIn(pending, 'looking for the new credential', context));
     if (accepted && this.options.admin === undefined) {
       await primary.session(pending, 'noting the sessions', context, (session) => this.noteChanged(context, session));
       return;
@@ -118,7 +118,7 @@ class SingleUser implements MysqlRotator {
       await this.asWhoMayAlter(context, [], (session) => putToRest(primary, session, pending, context));
       return;
     }
-    const accepted = await primary.logsIn(current, 'looking for the current credential', context.signal);
+    const accepted = await primary.logsIn(current, 'looking for the current credential', context);
     if (!accepted || this.options.admin !== undefined) {
       await this.asWhoMayAlter(context, [pending, current], async (session, asAdmin) => {
         const changes = await this.changesTo(session, asAdmin, current, accepted);
@@ -126,7 +126,7 @@ class SingleUser implements MysqlRotator {
       });
     }
     // Sessions opened with the pending value belong to the same user and the same application, which drains them itself.
-    if (await primary.logsIn(pending, 'checking that the new credential is refused again', context.signal))
+    if (await primary.logsIn(pending, 'checking that the new credential is refused again', context))
       throw alive(primary, pending);
   }
 

@@ -1,5 +1,7 @@
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import pg from 'pg';
-import { isSecretsError, type DatabaseCredentials, type RotationContext } from '@nestjs-secrets/core';
+import { isSecretsError, pause, type DatabaseCredentials, type RotationContext } from '@nestjs-secrets/core';
 import { PostgresTargetError, targetError } from './postgres-target-errors.js';
 
 // Off the default export: pg has had named ones in ESM since 8.15 only.
@@ -39,6 +41,8 @@ export const LATEST_EFFECT_MS = 10_000;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const QUERY_TIMEOUT_MS = 30_000;
+/** How long the server may take to close a connection that was said farewell to. */
+const LEAVE_LIMIT_MS = 2_000;
 
 // A catalog change never waits longer than 5 s behind the application's own locks: everybody else would queue up behind it. And what a
 // frozen process has begun is rolled back, its locks gone, soon after.
@@ -86,19 +90,28 @@ export class PostgresTarget {
   ): Promise<R> {
     const { signal } = context;
     signal.throwIfAborted();
+    let wire: Duplex | undefined;
     const client = new Client({
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: QUERY_TIMEOUT_MS,
       ...this.connection,
+      stream: () => (wire = this.connection.stream?.() ?? new Socket()),
       application_name: 'nestjs-secrets',
       user: credentials.username,
       password: credentials.password,
     });
     // A broken connection also fails the query in flight; without a listener it would take the process down as well.
     client.on('error', () => undefined);
-    const leave = (): Promise<void> => client.end().catch(() => undefined);
-    const onAbort = (): void => void leave();
-    signal.addEventListener('abort', onAbort, { once: true });
+    // pg has no time limit for leaving, and once told to leave never settles a `connect` that is under way: only the end of the wire ends either.
+    const cut = (): void => void wire?.destroy();
+    const leave = async (): Promise<void> => {
+      const left = new AbortController();
+      const farewell = client.end().catch(() => undefined);
+      await Promise.race([farewell, pause(context.clock, LEAVE_LIMIT_MS, left.signal)]);
+      left.abort();
+      cut();
+    };
+    signal.addEventListener('abort', cut, { once: true });
     try {
       const translated = async <T>(answer: Promise<T>): Promise<T> => {
         try {
@@ -157,7 +170,7 @@ export class PostgresTarget {
         },
       });
     } finally {
-      signal.removeEventListener('abort', onAbort);
+      signal.removeEventListener('abort', cut);
       await leave();
     }
   }
