@@ -4,7 +4,6 @@ import { groupOf, keysOfSecret } from './entry-kinds.js';
 import { findingAt, type IntegrityFinding } from './integrity-findings.js';
 import type { KnownRoot, Manifest } from './manifest.js';
 import { ManifestChange, type ManifestUpdate } from './manifest-change.js';
-import { positionOf } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
 import { ROOT_KEY } from './manifest-root.js';
 import { openRecord } from './record-seal.js';
@@ -53,7 +52,7 @@ export async function acceptSecret(
 async function want(store: StoreDriver, manifest: Manifest, known: KnownRoot, secretName: string): Promise<Wanted> {
   const { nodes, keys } = manifest;
   const { root } = known;
-  const listed = (await nodes.leaf(root, positionOf(secretName)))?.groups.get(secretName);
+  const listed = (await nodes.leaf(root, nodes.position(secretName)))?.groups.get(secretName)?.tags;
   const stored = await entriesOf(store, secretName, [...(listed?.keys() ?? [])]);
   const tags = new Map<string, Buffer | undefined>();
   const removed: IntegrityFinding[] = [];

@@ -13,17 +13,22 @@ export const LAST_OWN = `${OWN_PREFIX}~`;
  * Written at every heartbeat, hold and refusal of every instance, and hold no secret: listing them would make each a change of the manifest, for which
  * all processes of a fleet compete. Nobody can forge one; taking one away or putting an older one back is not noticed (docs/integrity.md says what that does).
  */
-const SEALED_ONLY = ['instance/', 'ack/', 'borrow/', 'report/'];
+const SEALED_ONLY = ['instance/', 'ack/', 'borrow/', 'report/', 'cmkack/'];
 
-/** What names the keys of this store must be readable before there is a key to check it with; it carries a sealed check value of its own. */
-const PLAIN = 'store';
+/**
+ * What names the keys of this store must be readable before there is a key to check it with; it carries a sealed check value of its own. And an audit log that is kept here
+ * is written all the time, and has a chain of MACs and signed checkpoints of its own; its key is listed.
+ */
+const FIRST_ENTRY = 'store';
+const AUDIT_PREFIX = 'audit/';
+const AUDIT_KEY = 'audit/key';
 
 /** Entries of one secret stand together, so that a change of several of them touches one path of the manifest. */
-const OF_A_SECRET = ['secret/', 'value/', 'rotation/', 'unfinished/', 'scheduled/', 'lease/'];
+const OF_A_SECRET = ['secret/', 'value/', 'rotation/', 'unfinished/', 'scheduled/', 'lease/', 'gone/'];
 
 export function kindOf(key: string): EntryKind {
   if (key.startsWith(OWN_PREFIX)) return 'own';
-  if (key === PLAIN) return 'plain';
+  if (key === FIRST_ENTRY || (key.startsWith(AUDIT_PREFIX) && key !== AUDIT_KEY)) return 'plain';
   return SEALED_ONLY.some((prefix) => key.startsWith(prefix)) ? 'sealed' : 'listed';
 }
 

@@ -6,13 +6,12 @@ import {
   EMPTY_LEAF,
   encodeNode,
   FAN_OUT,
-  type Group,
+  Group,
   isTooLarge,
   type Leaf,
   type ManifestNode,
   nodeDigest,
   type Position,
-  positionOf,
 } from './manifest-node.js';
 import type { ManifestNodes } from './manifest-nodes.js';
 import { type ManifestRoot, nodeKey, ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
@@ -47,7 +46,7 @@ export class ManifestChange {
   /** @throws NodeMismatch */
   async apply(changes: TagChanges, sequence: number): Promise<ManifestUpdate> {
     const { generation } = this.root;
-    const top = await this.#change('', this.root.digest, byGroup(changes));
+    const top = await this.#change('', this.root.digest, this.#byGroup(changes));
     const encoded = encodeNode(top ?? EMPTY_LEAF);
     const digest = nodeDigest(this.keys, generation, '', encoded);
     const root = signRoot(this.keys, { generation, sequence, digest });
@@ -57,6 +56,20 @@ export class ManifestChange {
       { key: ROOT_KEY, value: root.encoded },
     );
     return { root, writes: this.#writes, nodes: this.#nodes };
+  }
+
+  #byGroup(changes: TagChanges): GroupChange[] {
+    const groups = new Map<string, GroupChange>();
+    for (const [key, tag] of changes) {
+      const group = groupOf(key);
+      let change = groups.get(group);
+      if (change === undefined) {
+        change = { group, position: this.nodes.position(group), tags: [] };
+        groups.set(group, change);
+      }
+      change.tags.push([key, tag]);
+    }
+    return [...groups.values()];
   }
 
   /** The node in place of the one at `path`; undefined when nothing is left below it. */
@@ -80,13 +93,13 @@ export class ManifestChange {
   #changeLeaf(path: string, leaf: Leaf, changes: readonly GroupChange[]): ManifestNode | undefined {
     const groups = new Map(leaf.groups);
     for (const { group, tags } of changes) {
-      const changed = new Map(groups.get(group));
+      const changed = new Map(groups.get(group)?.tags);
       for (const [key, tag] of tags) {
         if (tag === undefined) changed.delete(key);
         else changed.set(key, tag);
       }
       if (changed.size === 0) groups.delete(group);
-      else groups.set(group, changed);
+      else groups.set(group, new Group(changed));
     }
     if (groups.size === 0) return undefined;
     const after: Leaf = { type: 'leaf', groups };
@@ -95,9 +108,9 @@ export class ManifestChange {
 
   #cut({ groups }: Leaf, path: string): ManifestNode {
     const parts: (Map<string, Group> | undefined)[] = Array.from({ length: FAN_OUT }, () => undefined);
-    for (const [group, tags] of groups) {
-      const digit = positionOf(group)[path.length] ?? 0;
-      (parts[digit] ??= new Map()).set(group, tags);
+    for (const [name, group] of groups) {
+      const digit = this.nodes.position(name)[path.length] ?? 0;
+      (parts[digit] ??= new Map()).set(name, group);
     }
     const children = parts.map((part, digit) => {
       if (part === undefined) return undefined;
@@ -121,20 +134,6 @@ export class ManifestChange {
     this.#nodes.push({ path, digest, node });
     return digest;
   }
-}
-
-function byGroup(changes: TagChanges): GroupChange[] {
-  const groups = new Map<string, GroupChange>();
-  for (const [key, tag] of changes) {
-    const group = groupOf(key);
-    let change = groups.get(group);
-    if (change === undefined) {
-      change = { group, position: positionOf(group), tags: [] };
-      groups.set(group, change);
-    }
-    change.tags.push([key, tag]);
-  }
-  return [...groups.values()];
 }
 
 function byDigit(changes: readonly GroupChange[], depth: number): Map<number, GroupChange[]> {

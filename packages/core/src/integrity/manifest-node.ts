@@ -20,8 +20,21 @@ const LEAF_LIMIT = 64;
 /** As many digits as the part of the hash that is used has. */
 const LONGEST_PATH = 32;
 
-/** The tags of a group's entries, by their keys. */
-export type Group = ReadonlyMap<string, Buffer>;
+/** The tags of a group's entries, by their keys. Never changes, so its bytes are made once. */
+export class Group {
+  #encoded: Buffer | undefined;
+
+  constructor(readonly tags: ReadonlyMap<string, Buffer>) {}
+
+  get size(): number {
+    return this.tags.size;
+  }
+
+  encoded(name: string): Buffer {
+    this.#encoded ??= encodeGroup(name, this.tags);
+    return this.#encoded;
+  }
+}
 
 export interface Leaf {
   readonly type: 'leaf';
@@ -100,32 +113,30 @@ export function nodeDigest({ node }: IntegrityKeys, generation: number, path: st
 }
 
 function encodeLeaf({ groups }: Leaf): Buffer {
-  const parts: { readonly group: string; readonly entries: (readonly [string, Buffer])[] }[] = [];
-  let length = 3;
-  for (const [group, tags] of groups) {
-    const entries = [...tags].sort(([one], [other]) => (one < other ? -1 : 1));
-    parts.push({ group, entries });
-    length += 4 + group.length;
-    for (const [key] of entries) length += 3 + key.length - group.length + TAG_BYTES;
-  }
-  parts.sort((one, other) => (one.group < other.group ? -1 : 1));
+  const parts = [...groups].sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, group]) => group.encoded(name));
+  const head = Buffer.allocUnsafe(3);
+  head[0] = LEAF;
+  head.writeUInt16BE(parts.length, 1);
+  return Buffer.concat([head, ...parts]);
+}
+
+function encodeGroup(group: string, tags: ReadonlyMap<string, Buffer>): Buffer {
+  const entries = [...tags].sort(([one], [other]) => (one < other ? -1 : 1));
+  let length = 4 + group.length;
+  for (const [key] of entries) length += 3 + key.length - group.length + TAG_BYTES;
   const bytes = Buffer.allocUnsafe(length);
-  bytes[0] = LEAF;
-  let at = bytes.writeUInt16BE(parts.length, 1);
-  for (const { group, entries } of parts) {
-    at = bytes.writeUInt16BE(group.length, at);
-    at += bytes.write(group, at, 'latin1');
-    at = bytes.writeUInt16BE(entries.length, at);
-    for (const [key, tag] of entries) {
-      const before = key.indexOf(group);
-      at = bytes.writeUInt8(before, at);
-      at += bytes.write(key.slice(0, before), at, 'latin1');
-      const after = key.slice(before + group.length);
-      at = bytes.writeUInt16BE(after.length, at);
-      at += bytes.write(after, at, 'latin1');
-      bytes.set(tag, at);
-      at += TAG_BYTES;
-    }
+  let at = bytes.writeUInt16BE(group.length, 0);
+  at += bytes.write(group, at, 'latin1');
+  at = bytes.writeUInt16BE(entries.length, at);
+  for (const [key, tag] of entries) {
+    const before = key.indexOf(group);
+    at = bytes.writeUInt8(before, at);
+    at += bytes.write(key.slice(0, before), at, 'latin1');
+    const after = key.slice(before + group.length);
+    at = bytes.writeUInt16BE(after.length, at);
+    at += bytes.write(after, at, 'latin1');
+    bytes.set(tag, at);
+    at += TAG_BYTES;
   }
   return bytes;
 }
@@ -150,7 +161,7 @@ function decodeLeaf(bytes: Buffer): Leaf | undefined {
       const after = text(afterLength);
       tags.set(before + group + after, bytes.subarray(at, (at += TAG_BYTES)));
     }
-    groups.set(group, tags);
+    groups.set(group, new Group(tags));
   }
   return at === bytes.length ? { type: 'leaf', groups } : undefined;
 }
@@ -183,10 +194,10 @@ function decodeInner(bytes: Buffer): Inner | undefined {
 export function leafOf(entries: Iterable<readonly [key: string, tag: Buffer]>): Leaf {
   const groups = new Map<string, Map<string, Buffer>>();
   for (const [key, tag] of entries) {
-    const group = groupOf(key);
-    const tags = groups.get(group);
-    if (tags === undefined) groups.set(group, new Map([[key, tag]]));
+    const name = groupOf(key);
+    const tags = groups.get(name);
+    if (tags === undefined) groups.set(name, new Map([[key, tag]]));
     else tags.set(key, tag);
   }
-  return { type: 'leaf', groups };
+  return { type: 'leaf', groups: new Map([...groups].map(([name, tags]) => [name, new Group(tags)])) };
 }

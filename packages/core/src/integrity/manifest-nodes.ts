@@ -35,6 +35,7 @@ export class NodeMismatch extends Error {
 /** The nodes of the manifest: read once each, and kept for as long as the nodes above them lead to them. */
 export class ManifestNodes {
   readonly #cached = new Map<string, { readonly digest: Buffer; readonly node: ManifestNode }>();
+  readonly #positions = new Map<string, Position>();
   /** A page of entries asks for the same few nodes many times at once. */
   readonly #loading = new Map<string, Promise<ManifestNode>>();
 
@@ -42,6 +43,16 @@ export class ManifestNodes {
     private readonly store: StoreDriver,
     private readonly keys: IntegrityKeys,
   ) {}
+
+  /** Where a group stands; the same few are asked for several times in each change. */
+  position(group: string): Position {
+    const known = this.#positions.get(group);
+    if (known !== undefined) return known;
+    const position = positionOf(group);
+    if (this.#positions.size >= CACHED_NODES) this.#positions.clear();
+    this.#positions.set(group, position);
+    return position;
+  }
 
   /** Keeps a node that is known to be right. */
   keep(path: string, digest: Buffer, node: ManifestNode): void {
@@ -127,7 +138,7 @@ export class ManifestNodes {
   /** The tag by which the manifest knows an entry. */
   async tag(root: ManifestRoot, key: string): Promise<Buffer | undefined> {
     const group = groupOf(key);
-    return (await this.leaf(root, positionOf(group)))?.groups.get(group)?.get(key);
+    return (await this.leaf(root, this.position(group)))?.groups.get(group)?.tags.get(key);
   }
 
   /**

@@ -142,7 +142,7 @@ export class StoreVerifier {
 
   async #checkLeaf({ groups }: Leaf): Promise<void> {
     const { store } = this.parts;
-    const keys = [...groups.values()].flatMap((tags) => [...tags.keys()]);
+    const keys = [...groups.values()].flatMap(({ tags }) => [...tags.keys()]);
     // Those that are there are looked at when all entries are.
     const stored = await Promise.all(keys.map((key) => store.get(key)));
     for (const [index, key] of keys.entries()) if (stored[index] === undefined) await this.#settle(key);
