@@ -8,6 +8,7 @@ const coreLayers = [
   'module',
   'client',
   'manager',
+  'doors',
   'rotation',
   'fleet',
   'versions',
@@ -20,7 +21,15 @@ const coreLayers = [
 ];
 
 /** The packages, each with those it may import. */
-const packages = { core: [], pg: ['core'], mysql2: ['core'], typeorm: ['core', 'pg', 'mysql2'], testing: ['core'] };
+const packages = {
+  core: [],
+  pg: ['core'],
+  mysql2: ['core'],
+  typeorm: ['core', 'pg', 'mysql2'],
+  redis: ['core'],
+  etcd: ['core'],
+  testing: ['core'],
+};
 
 const anyOf = (names) => `(${names.join('|')})`;
 

@@ -13,7 +13,7 @@ import {
 import { publint } from 'publint';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const packages = ['core', 'pg', 'mysql2', 'typeorm', 'testing'];
+const packages = ['core', 'pg', 'mysql2', 'typeorm', 'redis', 'etcd', 'testing'];
 const vectors = path.join(root, 'test/vectors/envelope-v1.json');
 const inRoot = (bin: string): string => path.join(root, 'node_modules', bin);
 
@@ -24,6 +24,7 @@ const nest12: PackedProjectOptions = {
     '@nestjs/common': '^12.5.1',
     '@nestjs/core': '^12.5.1',
     '@nestjs/schedule': '^12.0.2',
+    '@redis/client': '^6.3.1',
     '@types/node': '^20.19.0',
     mysql2: '^3.24.6',
     pg: '^8.23.1',

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import mysql from 'mysql2/promise';
 import { freePort } from './postgres-server.js';
+import { program, programPath } from './programs.js';
 
 /** A throw-away MariaDB on 127.0.0.1 with password authentication, for tests and benchmarks. */
 export interface MariadbServer {
@@ -44,8 +45,8 @@ export function hasMariadb(): boolean {
 
 /** @throws Error naming the Debian package when MariaDB is not installed; the server's log when it does not start. */
 export async function startMariadb(options: MariadbServerOptions = {}): Promise<MariadbServer> {
-  const installer = program('mariadb-install-db');
-  const server = program('mariadbd');
+  const installer = program('mariadb-install-db', MARIADB_DEBIAN_PACKAGE);
+  const server = program('mariadbd', MARIADB_DEBIAN_PACKAGE);
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-mariadb-'));
   const admin = { username: 'admin', password: 'admin-password-of-a-test' };
   const database = 'app';
@@ -160,17 +161,4 @@ async function ended(child: ChildProcess): Promise<void> {
   const exit = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   child.kill('SIGTERM');
   await exit;
-}
-
-function program(name: string): string {
-  const found = programPath(name);
-  if (found === undefined)
-    throw new Error(`${name} is not installed: install the Debian package ${MARIADB_DEBIAN_PACKAGE}.`);
-  return found;
-}
-
-function programPath(name: string): string | undefined {
-  // Debian keeps the server in /usr/sbin, which is not in everybody's PATH.
-  const folders = [...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin', '/usr/local/sbin'];
-  return folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
 }

@@ -8,6 +8,14 @@ export * from './store/store-driver.js';
 export * from './store/store-request.js';
 export * from './store/hint-listeners.js';
 export * from './store/memory-store.js';
+export * from './store/back-off.js';
+export * from './store/deadline.js';
+export * from './store/key-range.js';
+export type { Lookout } from './store/lookout.js';
+export * from './store/remote-store.js';
+export * from './store/revision-poll.js';
+export * from './store/session-lookout.js';
+export * from './store/store-calls.js';
 export * from './access/access-errors.js';
 export * from './access/access-request.js';
 export * from './access/actions.js';
@@ -77,7 +85,14 @@ export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
 export * from './encryption/local-key-file.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
-export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export { SecretsRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export type { ManagerRuntime } from './module/manager-runtime.js';
+export type { Notice } from './module/notices.js';
+export * from './module/access-options.js';
+export type { CallContext } from './doors/caller.js';
+export { AuditDesk, type LeftLog, type VerifyOptions } from './manager/audit-desk.js';
+export { PolicyDesk, type WantedPolicy } from './manager/policy-desk.js';
+export type { RotationReport, StepOperation } from './rotation/step-door.js';
 export type { SecretHandle } from './client/secret-handle.js';
 export type { ScheduleTimers } from './rotation/rotation-scheduler.js';
 export type { AuditKey, ChainHead, ChainKey, SealedRecord } from './audit/audit-chain.js';
@@ -86,6 +101,7 @@ export {
   AuditEventError,
   AuditFolderError,
   AuditLogDamagedError,
+  AuditOffError,
   AuditOptionsError,
   AuditUnavailableError,
   CheckpointError,

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { type DatabaseCredentials, type Secret, SecretsModule, getSecretToken } from '@nestjs-secrets/core';
+import { etcdStore } from '@nestjs-secrets/etcd';
 import { LiveMysqlPool } from '@nestjs-secrets/mysql2';
 import { LivePool, postgresAlternatingUsers } from '@nestjs-secrets/pg';
+import { redisStore } from '@nestjs-secrets/redis';
 import { SecretsTesting, SecretsTestingModule } from '@nestjs-secrets/testing';
 import { liveMysql, livePostgres, sqlStore } from '@nestjs-secrets/typeorm';
 
@@ -30,6 +32,14 @@ export async function runCompanions(): Promise<void> {
     const mysqlPool = new LiveMysqlPool(credentials, { host: '127.0.0.1', port: 1 });
     await assert.rejects(mysqlPool.promise().query('SELECT 1'), { code: 'ECONNREFUSED' });
     await mysqlPool.end();
+
+    for (const store of [
+      redisStore({ socket: { host: '127.0.0.1', port: 1 } }),
+      etcdStore({ endpoints: 'http://127.0.0.1:1' }),
+    ]) {
+      await assert.rejects(store.open(), { code: 'STORE_UNAVAILABLE' });
+      await store.close();
+    }
 
     assert.equal(typeof liveMysql(credentials).driver.createPool, 'function');
     assert.equal(typeof livePostgres(credentials).driver, 'object');

@@ -72,8 +72,8 @@ export const OPERATIONS = {
 
   deliverVersion: row('GetSecretValue', 'read', 'secret', 'live handle: a version reaches it', VERSION),
   getCandidates: row('GetSecretValue', 'read', 'secret', 'live pool: the candidates, each by its stage', VERSION),
-  acknowledgeVersion: row('AcknowledgeVersion', 'write', 'secret', 'instance: an acknowledgement', NAMED_VERSION),
-  renewInstance: row('RenewInstance', 'write', 'store', 'instance: its heartbeat lease'),
+  acknowledgeVersion: row('AcknowledgeVersion', 'write', 'secret', 'instance: it runs on a version', NAMED_VERSION),
+  renewInstance: row('RenewInstance', 'write', 'store', 'instance: it joins, with its heartbeat lease'),
 
   createPendingVersion: row('CreatePendingVersion', 'write', 'secret', 'rotation: create', NAMED_VERSION),
   applyPendingVersion: row('ApplyPendingVersion', 'write', 'secret', 'rotation: apply', NAMED_VERSION),
@@ -82,13 +82,14 @@ export const OPERATIONS = {
   settleVersion: row('SettleVersion', 'write', 'secret', 'rotation: settle', NAMED_VERSION),
   retireVersion: row('RetireVersion', 'write', 'secret', 'rotation: retire', NAMED_VERSION),
   undoRotation: row('UndoRotation', 'write', 'secret', 'rotation: taken back before promote', NAMED_VERSION),
+  renewLease: row('RenewLease', 'write', 'secret', 'rotation: the credential of an instance goes on', NAMED_VERSION),
   rollBackRotation: row('RollBackRotation', 'write', 'secret', 'rotation: rolled back after promote', NAMED_VERSION),
 
-  putPolicy: row('PutPolicy', 'write', 'policy', 'PolicyStore.putPolicy'),
-  getPolicy: row('GetPolicy', 'read', 'policy', 'PolicyStore.getPolicy'),
-  listPolicies: row('ListPolicies', 'read', 'policy', 'PolicyStore.listPolicies'),
-  deletePolicy: row('DeletePolicy', 'write', 'policy', 'PolicyStore.deletePolicy'),
-  simulate: row('SimulatePolicy', 'read', 'store', 'PolicyStore.simulate'),
+  putPolicy: row('PutPolicy', 'write', 'policy', `${M}.policies.putPolicy`),
+  getPolicy: row('GetPolicy', 'read', 'policy', `${M}.policies.getPolicy`),
+  listPolicies: row('ListPolicies', 'read', 'policy', `${M}.policies.listPolicies`),
+  deletePolicy: row('DeletePolicy', 'write', 'policy', `${M}.policies.deletePolicy`),
+  simulate: row('SimulatePolicy', 'read', 'store', `${M}.policies.simulate`),
 
   listKeys: row('ListKeys', 'read', 'key', 'keys: list'),
   describeKey: row('DescribeKey', 'read', 'key', 'keys: describe'),
@@ -98,9 +99,9 @@ export const OPERATIONS = {
   disableKey: row('DisableKey', 'write', 'key', 'keys: disable'),
   destroyKey: row('DestroyKey', 'write', 'key', 'keys: destroy a version'),
 
-  lookupEvents: row('LookupEvents', 'read', 'audit', 'audit: query'),
-  verifyAudit: row('VerifyAudit', 'read', 'audit', 'audit: verify'),
-  repairAudit: row('RepairAudit', 'write', 'audit', 'audit: repair of a torn last line'),
+  lookupEvents: row('LookupEvents', 'read', 'audit', `${M}.audit.lookupEvents, .whoRead, .anomalies$`),
+  verifyAudit: row('VerifyAudit', 'read', 'audit', `${M}.audit.verify`),
+  repairAudit: row('RepairAudit', 'write', 'audit', `${M}.audit.repair, of a torn last line`),
 } as const satisfies Record<string, Operation>;
 
 export type OperationName = keyof typeof OPERATIONS;

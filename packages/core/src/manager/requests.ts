@@ -139,3 +139,8 @@ export function rotationRequest(
   if (deadlineMs === undefined) return fail("give the deadline in milliseconds, or like '30s'.");
   return { reason: 'emergency', deadline: now + deadlineMs };
 }
+
+/** Tags as events have them: texts, since a tag may be called anything. */
+export function tagTexts(tags: Readonly<Record<string, string>>): readonly string[] {
+  return Object.entries(tags).map(([key, value]) => `${key}=${value}`);
+}

@@ -1,3 +1,4 @@
+import type { UseCounter } from '../audit/use-counts.js';
 import { VersionNotFoundError } from '../foundation/errors.js';
 import { versionAt, type SecretRecord, type VersionRecord } from '../versions/secret-record.js';
 import type { VersionStore } from '../versions/version-store.js';
@@ -13,6 +14,8 @@ export interface SecretSnapshot {
   readonly rolledBack: boolean;
   /** After this time (milliseconds since the epoch) the value must not be handed out. */
   readonly expiresAt: number | undefined;
+  /** Counts what is made of it, where the source keeps count: whoever uses the value adds to it. */
+  readonly uses?: UseCounter;
 }
 
 export interface SecretCandidates {
@@ -34,12 +37,14 @@ export class SecretReader {
   }
 
   /**
-   * Current, pending and previous, without those whose retirement has begun: a connection opened with one of these would be ended.
+   * Current, pending and previous, as far as they are allowed, without those whose retirement has begun: a connection opened with one of these would
+   * be ended.
    * @throws SecretNotFoundError
    */
-  async candidates(name: string): Promise<SecretCandidates> {
+  async candidates(name: string, isAllowed: (stage: string) => boolean): Promise<SecretCandidates> {
     const record = await this.versions.get(name);
-    const versions = ['current', 'pending', 'previous'].flatMap((stage) => versionAt(record, stage) ?? []);
+    const stages = ['current', 'pending', 'previous'].filter((stage) => isAllowed(stage));
+    const versions = stages.flatMap((stage) => versionAt(record, stage) ?? []);
     const usable = versions.filter(({ state }) => state === 'live' || state === 'draining');
     return {
       snapshots: await Promise.all(usable.map((version) => this.#snapshot(record, version))),

@@ -6,6 +6,7 @@ import type { KeyProvider } from '../encryption/key-provider.js';
 import type { IntegrityOptions } from '../integrity/store-integrity.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import type { SecretSource } from '../client/secret-source.js';
+import type { AuditOptions, PoliciesOptions, PrincipalOptions } from './access-options.js';
 import type { SecretRotator } from '../rotation/secret-rotator.js';
 
 /** A rotator with the name that policies call it by. */
@@ -34,6 +35,12 @@ export interface SecretsModuleOptions {
   readonly integrity?: IntegrityOptions | false;
   /** Reads secrets from elsewhere instead of from a store of our own; there is no manager and no rotation then. */
   readonly source?: SecretSource;
+  /** Who this application is to policies and in the audit log: `application/<name>`; the name `app` by default. */
+  readonly principal?: string | PrincipalOptions;
+  /** How policies are enforced, and those that come from code. Without any, this application may do everything and nobody else anything. */
+  readonly policies?: PoliciesOptions;
+  /** The audit log of this instance. Nothing is audited without it. */
+  readonly audit?: AuditOptions;
   /** Rotators that come as objects. Classes with `@Rotator()` are found by themselves, but cannot make a secret's first value. */
   readonly rotators?: readonly NamedRotator[];
   /** How long the first value of a secret may take at start, in milliseconds; 10,000 by default. */

@@ -16,6 +16,8 @@ const VALUE_PREFIX = 'value/';
 const SCHEDULED_PREFIX = 'scheduled/';
 /** One empty entry for each credential of an instance, so that finding those of the dead costs what is leased. */
 const LEASE_PREFIX = 'lease/';
+/** What is sealed under a key of the store; not a legal secret name, so that it can never be passed off as a secret. */
+const ENTRY = '#entry';
 const ATTEMPTS = 50;
 const PAGE = 500;
 
@@ -208,6 +210,19 @@ export class VersionStore {
       if (!isSecretsError(error, 'KEY_MISMATCH') && !isSecretsError(error, 'RECORD_CORRUPT')) throw error;
       throw new CorruptRecordError(`Version ${versionId} of ${name}`, error.message, name);
     }
+  }
+
+  /** Seals what stands under a key of the store and is no secret's value, such as the key of the policies: it opens under that key only. */
+  sealEntry(storeKey: string, plaintext: Uint8Array): Promise<Buffer> {
+    return this.#opened().seal({ secretName: ENTRY, versionId: storeKey }, plaintext);
+  }
+
+  /**
+   * What `sealEntry` sealed for this key, in a buffer that the caller owns.
+   * @throws CorruptRecordError, KeyMismatchError when it is not that
+   */
+  openEntry(storeKey: string, sealed: Uint8Array): Promise<Buffer> {
+    return this.#opened().open({ secretName: ENTRY, versionId: storeKey }, sealed);
   }
 
   /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */

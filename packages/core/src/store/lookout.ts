@@ -4,7 +4,7 @@ export interface Lookout {
   adjust(): void;
   /** Watchers have been told of all that this process committed after the revision `before`, up to `revision`. */
   told(before: number, revision: number): void;
-  /** A call could not reach the database, or did not get its answer: hints may have been lost. */
+  /** A call could not reach the server, or did not get its answer: hints may have been lost. */
   doubt(): void;
   close(): Promise<void>;
 }

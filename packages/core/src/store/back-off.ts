@@ -1,10 +1,10 @@
-import { cryptoRandomness, type Randomness } from '@nestjs-secrets/core';
+import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
 
-/** The longest pause between two attempts to reach a database, in milliseconds. */
+/** The longest pause between two attempts to reach a store, in milliseconds. */
 const LONGEST_PAUSE_MS = 5000;
 
 /**
- * Exponential pauses with full jitter: each is drawn from 0 to a limit that doubles. A fleet that lost its database in one moment so comes
+ * Exponential pauses with full jitter: each is drawn from 0 to a limit that doubles. A fleet that lost its store in one moment so comes
  * back spread over about as long as it was away, 5 seconds at most (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
  */
 export class BackOff {

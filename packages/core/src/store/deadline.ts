@@ -1,4 +1,4 @@
-import { systemClock } from '@nestjs-secrets/core';
+import { systemClock } from '../foundation/clock.js';
 
 /** The moment by which a call must have its answer, on a clock that nobody sets. */
 export class Deadline {
@@ -8,7 +8,7 @@ export class Deadline {
     this.#at = performance.now() + withinMs;
   }
 
-  /** At least 1, since database clients take 0 for "no limit". */
+  /** At least 1, since clients take 0 for "no limit". */
   get leftMs(): number {
     return Math.max(1, Math.ceil(this.#at - performance.now()));
   }

@@ -1,14 +1,16 @@
-import {
-  cryptoRandomness,
-  systemClock,
-  type Cancel,
-  type HintListeners,
-  type Randomness,
-  type StoreHint,
-} from '@nestjs-secrets/core';
+import { systemClock, type Cancel } from '../foundation/clock.js';
+import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
 import { BackOff } from './back-off.js';
+import type { HintListeners } from './hint-listeners.js';
 import type { Lookout } from './lookout.js';
-import type { StoreChanges } from './sql-backend.js';
+import type { StoreHint } from './store-driver.js';
+
+export interface StoreChanges {
+  /** The store's revision now. */
+  readonly revision: number;
+  /** What has been written since; undefined when the store cannot tell all of it. */
+  readonly keys?: readonly string[];
+}
 
 /**
  * Asks for the store's revision again and again, with one question for all watchers, and tells them when it has moved. Pauses are drawn from

@@ -1,35 +1,56 @@
-import { pause, systemClock, type Cancel, type HintListeners } from '@nestjs-secrets/core';
+import { pause, systemClock, type Cancel } from '../foundation/clock.js';
 import { BackOff } from './back-off.js';
+import type { HintListeners } from './hint-listeners.js';
 import type { Lookout } from './lookout.js';
-import { readPayload, type PostgresChannels } from './postgres-channels.js';
-import { PostgresHintSession } from './postgres-hint-session.js';
-import type { PgNotification } from './postgres-source.js';
-import type { DataSource } from 'typeorm';
+import type { StoreHint } from './store-driver.js';
 
-export interface PostgresLookoutParts {
-  readonly source: DataSource;
-  readonly channels: PostgresChannels;
-  /** The statement that reads the revision of the store, as `revision`. */
-  readonly revisionQuery: string;
-  readonly answerWithinMs: number;
+export interface SessionLook {
+  readonly revision: number;
+  /** True when the session has begun to listen to something since the look before. */
+  readonly isNew: boolean;
 }
 
-/** How many of the latest own commits are known, to keep quiet when the database tells of them as well. */
+/** One life of a connection on which a server tells of commits: once it has ended, it stays so. */
+export interface HintSession {
+  /** Resolves when the session has ended. */
+  readonly ended: Promise<void>;
+  /** Connects. Rejects when that fails, also when the session is ended meanwhile. */
+  open(): Promise<void>;
+  /**
+   * Listens to what `prefixes` ask for (undefined: to everything), and makes sure that the session still does. The revision is read after it
+   * has begun to listen, so that what it does not cover will be told. Undefined when a look is under way already, which then covers this one.
+   */
+  look(prefixes: () => ReadonlySet<string> | undefined): Promise<SessionLook | undefined>;
+  /** Closes the connection, without a wait for the server. */
+  end(): void;
+}
+
+/** A hint, with the revision of the commit it tells of. */
+export type HearHint = (revision: number, hint: StoreHint) => void;
+
+export interface SessionLookoutParts {
+  /** Makes a session that tells `hear` of every commit, those of this process too. */
+  readonly newSession: (hear: HearHint) => HintSession;
+  /** How often to make sure that the session listens, in milliseconds. */
+  readonly lookEveryMs: number;
+}
+
+/** How many of the latest own commits are known, to keep quiet when the server tells of them as well. */
 const REMEMBERED = 256;
 const RECONNECT_BASE_MS = 100;
 const DOUBT_BASE_MS = 250;
 
 /**
  * Listens on a held session for as long as somebody watches. When it is lost, opens another, with growing pauses, and tells every watcher to
- * look at everything. Meanwhile, and where notifications do not get through (behind a pooler that lends sessions by the transaction), asks
+ * look at everything. Meanwhile, and where hints do not get through (PostgreSQL behind a pooler that lends sessions by the transaction), asks
  * for the revision instead.
  */
-export class PostgresLookout implements Lookout {
+export class SessionLookout implements Lookout {
   readonly #backOff = new BackOff(RECONNECT_BASE_MS);
   readonly #doubts = new BackOff(DOUBT_BASE_MS);
   readonly #own = new Set<number>();
   readonly #closing = new AbortController();
-  #session: PostgresHintSession | undefined;
+  #session: HintSession | undefined;
   #running: Promise<void> | undefined;
   #poll: Lookout | undefined;
   #cancelCheck: Cancel | undefined;
@@ -37,7 +58,7 @@ export class PostgresLookout implements Lookout {
   #isInDoubt = false;
 
   constructor(
-    private readonly parts: PostgresLookoutParts,
+    private readonly parts: SessionLookoutParts,
     private readonly listeners: HintListeners,
     /** Watchers know of every commit up to this revision. */
     private knownRevision: number,
@@ -93,9 +114,7 @@ export class PostgresLookout implements Lookout {
   async #run(): Promise<void> {
     const { signal } = this.#closing;
     while (!signal.aborted && this.listeners.size > 0) {
-      const session = new PostgresHintSession(this.parts.source, this.parts.answerWithinMs, (message) =>
-        this.#hear(message),
-      );
+      const session = this.parts.newSession((revision, hint) => this.#hear(revision, hint));
       this.#session = session;
       try {
         await session.open();
@@ -115,12 +134,11 @@ export class PostgresLookout implements Lookout {
   }
 
   /** Brings the session to what watchers ask for, and finds out whether it still listens; ends it when it does not. */
-  async #look(session: PostgresHintSession): Promise<boolean> {
-    const { channels, revisionQuery } = this.parts;
+  async #look(session: HintSession): Promise<boolean> {
     const wasInDoubt = this.#isInDoubt;
     const known = this.knownRevision;
     try {
-      const look = await session.listenTo(() => channels.for(this.listeners.prefixes), revisionQuery);
+      const look = await session.look(() => this.listeners.prefixes);
       if (look === undefined) return true;
       if (session !== this.#session || this.#closing.signal.aborted) return false;
       this.#backOff.reset();
@@ -142,13 +160,12 @@ export class PostgresLookout implements Lookout {
   }
 
   /** A session that nobody speaks on may have died without a word; and a silent one must not be cut off by something between here and there. */
-  #checkLater(session: PostgresHintSession): void {
+  #checkLater(session: HintSession): void {
     this.#cancelCheck?.();
-    this.#cancelCheck = systemClock.after(this.parts.answerWithinMs, () => void this.#look(session));
+    this.#cancelCheck = systemClock.after(this.parts.lookEveryMs, () => void this.#look(session));
   }
 
-  #hear({ payload = '' }: PgNotification): void {
-    const { revision, hint } = readPayload(payload);
+  #hear(revision: number, hint: StoreHint): void {
     if (this.#own.has(revision)) return;
     this.listeners.announce(hint);
   }

@@ -1,0 +1,50 @@
+import type { PolicyReport } from '../access/policy-store.js';
+import type { AuditEventInput } from '../audit/audit-event.js';
+import { isSecretsError } from '../foundation/errors.js';
+
+/** Something an operator should know, for the application's logger. */
+export interface Notice {
+  readonly level: 'log' | 'warn' | 'error';
+  readonly message: string;
+}
+
+/** What to tell the operator of the policies, and what the audit log. */
+export function noticeOf(
+  report: PolicyReport,
+  ownId: string,
+): { readonly notice: Notice; readonly event: AuditEventInput } {
+  switch (report.type) {
+    case 'policies-off':
+      return {
+        notice: {
+          level: 'log',
+          message: `Policies are off: ${ownId}, this application, may do everything and nobody else anything. The first policy turns them on.`,
+        },
+        event: eventOf('PoliciesOff', {}),
+      };
+    case 'policies-changed':
+      return {
+        notice: { level: 'log', message: `The policies of change ${report.sequence} govern from now on.` },
+        event: eventOf('PoliciesChanged', { sequence: report.sequence }),
+      };
+    case 'policies-corrupt':
+      return {
+        notice: {
+          level: 'error',
+          message: `These policies cannot be trusted, and what they govern is denied until they are set anew: ${report.policies.join(', ')}`,
+        },
+        event: eventOf('PoliciesCorrupt', { policies: report.policies }),
+      };
+    default: {
+      const why = isSecretsError(report.error) ? report.error.message : 'the store failed';
+      return {
+        notice: { level: 'warn', message: `The policies could not be read, and the last ones known go on: ${why}` },
+        event: eventOf('PoliciesUnreadable', {}),
+      };
+    }
+  }
+}
+
+function eventOf(eventName: string, additionalEventData: AuditEventInput['additionalEventData']): AuditEventInput {
+  return { eventName, eventRW: 'Write', eventType: 'ServiceEvent', resourceType: 'Policy', additionalEventData };
+}
