@@ -9,6 +9,8 @@ const coreLayers = [
   'client',
   'manager',
   'doors',
+  'lifecycle',
+  'keys',
   'rotation',
   'fleet',
   'versions',

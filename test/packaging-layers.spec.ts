@@ -93,6 +93,8 @@ function coreLayerViolations(): [string, string, string][] {
     'client',
     'manager',
     'doors',
+    'lifecycle',
+    'keys',
     'rotation',
     'fleet',
     'versions',

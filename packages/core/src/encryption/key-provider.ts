@@ -35,6 +35,18 @@ export interface KeyProvider {
   wrap(cmk: CmkRef, dataKey: Uint8Array, associatedData: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /** The data key, in a buffer the caller owns and zeroes. */
   unwrap(cmk: CmkRef, wrappedKey: Uint8Array, associatedData: Uint8Array): Buffer | Promise<Buffer>;
+  /**
+   * Every key version it can wrap and unwrap with at this moment, those that others have made since `open()` included. Without it only what `active()`
+   * says is known, and a key rotates by pointing the provider to its next version.
+   */
+  list?(): Promise<readonly CmkRef[]>;
+  /**
+   * Makes the next version of the key `id`, or version 1 of a new key; durable when it resolves. `active()` need not change: the store says which
+   * version wraps. Without it keys are made elsewhere, and `list()` shows them. Needs `list`.
+   */
+  make?(id?: string): Promise<CmkRef>;
+  /** Destroys a key version for good; destroying one that is not there succeeds. Without it that is done elsewhere. */
+  destroy?(cmk: CmkRef): Promise<void>;
 }
 
 /** `KEY_PROVIDER_CLOSED`: used before `open()` or after `close()`. `KEY_PROVIDER_INVALID`: it answered what the port does not allow. */

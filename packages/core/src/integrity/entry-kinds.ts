@@ -26,6 +26,14 @@ const AUDIT_KEY = 'audit/key';
 /** Entries of one secret stand together, so that a change of several of them touches one path of the manifest. */
 const OF_A_SECRET = ['secret/', 'value/', 'rotation/', 'unfinished/', 'scheduled/', 'lease/', 'gone/'];
 
+/** What many secrets depend on at once stands in two places, so that one damaged entry does not keep all of them shut. */
+const IN_TWO_PLACES = ['cmk/', 'policy/', AUDIT_KEY];
+
+/** Where the copy of an entry stands that has one. */
+export function copyKeyOf(key: string): string | undefined {
+  return IN_TWO_PLACES.some((prefix) => key.startsWith(prefix)) ? `${OWN_PREFIX}copy/${key}` : undefined;
+}
+
 export function kindOf(key: string): EntryKind {
   if (key.startsWith(OWN_PREFIX)) return 'own';
   if (key === FIRST_ENTRY || (key.startsWith(AUDIT_PREFIX) && key !== AUDIT_KEY)) return 'plain';

@@ -1,7 +1,7 @@
 import type { Randomness } from '../foundation/randomness.js';
 import { StoreContentionError } from '../foundation/errors.js';
 import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
-import { groupOf, kindOf } from './entry-kinds.js';
+import { copyKeyOf, groupOf, kindOf } from './entry-kinds.js';
 import { findingAt, type IntegrityFinding } from './integrity-findings.js';
 import type { IntegrityKeys } from './integrity-keys.js';
 import {
@@ -129,7 +129,11 @@ async function collect({ store, keys, accepts }: RebuildParts): Promise<{
     for (let at = 0; at < adopted.length; at += TOGETHER) {
       const some = adopted.slice(at, at + TOGETHER);
       const conditions = some.map(({ key, revision }) => ({ key, revision }));
-      isWhole = (await store.commit({ conditions, writes: some })) !== undefined && isWhole;
+      const copies = some.flatMap(({ key, value }) => {
+        const copy = copyKeyOf(key);
+        return copy === undefined ? [] : [{ key: copy, value }];
+      });
+      isWhole = (await store.commit({ conditions, writes: [...some, ...copies] })) !== undefined && isWhole;
     }
   }
   return { members, findings, newest, isWhole };

@@ -2,7 +2,7 @@ import { type Clock, pause } from '../foundation/clock.js';
 import { StoreClosedError, StoreContentionError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { StoreCommit, StoreDriver, StoreWrite } from '../store/store-driver.js';
-import { groupOf, kindOf } from './entry-kinds.js';
+import { copyKeyOf, groupOf, kindOf } from './entry-kinds.js';
 import type { Manifest } from './manifest.js';
 import { ManifestChange, type ManifestUpdate } from './manifest-change.js';
 import { ROOT_KEY } from './manifest-root.js';
@@ -115,7 +115,7 @@ export class ManifestWriter {
     const { update, writes, revision } = await manifest.consult(async ({ root, revision }) => {
       const sequence = root.sequence + 1;
       const tags = new Map<string, Buffer | undefined>();
-      const sealed = batch.flatMap(({ commit }) => commit.writes.map((write) => this.#seal(write, sequence, tags)));
+      const sealed = batch.flatMap(({ commit }) => commit.writes.flatMap((write) => this.#seal(write, sequence, tags)));
       const changed = await new ManifestChange(manifest.nodes, manifest.keys, root).apply(tags, sequence);
       return { update: changed, writes: [...sealed, ...changed.writes], revision };
     }, known);
@@ -138,13 +138,16 @@ export class ManifestWriter {
     }
   }
 
-  #seal({ key, value }: StoreWrite, sequence: number, tags: Map<string, Buffer | undefined>): StoreWrite {
+  #seal({ key, value }: StoreWrite, sequence: number, tags: Map<string, Buffer | undefined>): StoreWrite[] {
     const kind = kindOf(key);
-    if (kind === 'listed' && value === null) tags.set(key, undefined);
-    if (kind === 'plain' || value === null) return { key, value };
-    const sealed = sealRecord(this.parts.manifest.keys, key, value, kind === 'listed' ? sequence : 0);
-    if (kind === 'listed') tags.set(key, sealed.tag);
-    return { key, value: sealed.value };
+    if (kind === 'plain') return [{ key, value }];
+    if (kind !== 'listed')
+      return [{ key, value: value && sealRecord(this.parts.manifest.keys, key, value, 0).value }];
+    const sealed = value === null ? undefined : sealRecord(this.parts.manifest.keys, key, value, sequence);
+    tags.set(key, sealed?.tag);
+    const copy = copyKeyOf(key);
+    const places = copy === undefined ? [key] : [key, copy];
+    return places.map((place) => ({ key: place, value: sealed?.value ?? null }));
   }
 
   /** Those whose conditions still hold; the others get their answer. */

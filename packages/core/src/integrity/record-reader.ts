@@ -1,6 +1,6 @@
 import { isSecretsError } from '../foundation/errors.js';
 import type { StoreDriver, StoreEntry, StoreListOptions } from '../store/store-driver.js';
-import { kindOf } from './entry-kinds.js';
+import { copyKeyOf, kindOf } from './entry-kinds.js';
 import { findingAt, type IntegrityFindingKind, TamperedRecordError } from './integrity-findings.js';
 import type { IntegrityReports } from './integrity-reports.js';
 import type { KnownRoot, Manifest } from './manifest.js';
@@ -59,7 +59,7 @@ export class RecordReader {
       const isSettled = attempt > 0 && (before === undefined ? tag === undefined : tag?.equals(before));
       if (verdict.isCertain || isSettled) {
         this.reports.found(findingAt(verdict.fault, key), stored?.revision ?? 0);
-        return verdict;
+        return (await this.#fromCopy(key, tag, stored)) ?? verdict;
       }
       const after = await manifest.refresh();
       // It was written since the root was read, by somebody who holds the key: nothing of before this call is as new.
@@ -69,6 +69,21 @@ export class RecordReader {
       known = await manifest.refresh();
     }
     return { fault: 'record-rolled-back', isCertain: false };
+  }
+
+  /** The entry out of its copy, where it has one and the manifest names that very state of it; it is put right. */
+  async #fromCopy(key: string, tag: Buffer | undefined, stored: StoreEntry | undefined): Promise<Verdict | undefined> {
+    const copyKey = copyKeyOf(key);
+    const copy = copyKey === undefined || tag === undefined ? undefined : await this.store.get(copyKey);
+    if (copy === undefined) return undefined;
+    const opened = openRecord(this.manifest.keys, key, copy.value);
+    if (opened.state !== 'authentic' || tag?.equals(opened.tag) !== true) return undefined;
+    const conditions = [{ key, revision: stored?.revision ?? 0 }];
+    const revision = await this.store.commit({ conditions, writes: [{ key, value: copy.value }] });
+    // Somebody was first: what stands there now is looked at by itself.
+    if (revision === undefined) return this.settle(key);
+    this.reports.repaired(key);
+    return { entry: { key, value: opened.payload, revision } };
   }
 
   judge(key: string, stored: StoreEntry | undefined, tag: Buffer | undefined, { root }: KnownRoot): Verdict {

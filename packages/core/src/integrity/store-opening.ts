@@ -12,8 +12,16 @@ export const STORE_COPY_KEY = `${OWN_PREFIX}store`;
 export const ROOT_KEY_ENTRIES: readonly string[] = [`${OWN_PREFIX}key`, `${OWN_PREFIX}key-copy`];
 
 /** Not a legal secret name, so that nothing sealed under it can be passed off as a secret. */
-const KEY_CHECK = { secretName: '#store', versionId: 'key-check' };
-const ROOT_KEY_PLACE = { secretName: '#store', versionId: 'integrity-key' };
+export const KEY_CHECK = { secretName: '#store', versionId: 'key-check' };
+export const ROOT_KEY_PLACE = { secretName: '#store', versionId: 'integrity-key' };
+
+/** The first entry of a store: its id, which everything in it is bound to, and something that only the right master key opens. */
+export interface StoreRecord {
+  readonly storeId: string;
+  readonly createdAt: number;
+  /** An envelope. */
+  readonly keyCheck: Buffer;
+}
 
 export interface StoreOpeningParts {
   readonly store: StoreDriver;
@@ -108,37 +116,6 @@ export async function sealRootKey(keyring: Keyring, rootKey: Uint8Array): Promis
   return keyring.seal(ROOT_KEY_PLACE, rootKey);
 }
 
-/**
- * Seals the key of the integrity of a store, and the check value of its first entry, under the active master key. For a rotation of master keys.
- * False when there is no such key, or somebody else was first.
- */
-export async function rewrapIntegrityKey(store: StoreDriver, keyring: Keyring): Promise<boolean> {
-  const entries = await Promise.all([STORE_KEY, STORE_COPY_KEY, ...ROOT_KEY_ENTRIES].map((key) => store.get(key)));
-  const opened = await openRootKey(store, keyring);
-  const record = entries[0];
-  if (opened === undefined || record === undefined || entries.some((entry) => entry === undefined)) return false;
-  try {
-    const sealed = await sealRootKey(keyring, opened.rootKey);
-    const { storeId, createdAt } = parseStoreRecord(record.value);
-    const check = await keyring.open(KEY_CHECK, parseStoreRecord(record.value).keyCheck);
-    const value = printStoreRecord(storeId, createdAt, await keyring.seal(KEY_CHECK, check));
-    check.fill(0);
-    const written = await store.commit({
-      conditions: entries.flatMap((entry) =>
-        entry === undefined ? [] : [{ key: entry.key, revision: entry.revision }],
-      ),
-      writes: [
-        { key: STORE_KEY, value },
-        { key: STORE_COPY_KEY, value },
-        ...ROOT_KEY_ENTRIES.map((key) => ({ key, value: sealed })),
-      ],
-    });
-    return written !== undefined;
-  } finally {
-    opened.rootKey.fill(0);
-  }
-}
-
 async function heal(store: StoreDriver, key: string, entry: StoreEntry | undefined, value: Uint8Array): Promise<void> {
   // Only saves the next process the trouble.
   await store
@@ -148,7 +125,7 @@ async function heal(store: StoreDriver, key: string, entry: StoreEntry | undefin
 
 async function initialise({ store, keys, randomness, newStoreId, now }: StoreOpeningParts): Promise<StoreEntry> {
   const keyCheck = await new Keyring(keys, newStoreId, randomness).seal(KEY_CHECK, randomness.bytes(32));
-  const value = printStoreRecord(newStoreId, now, keyCheck);
+  const value = printStoreRecord({ storeId: newStoreId, createdAt: now, keyCheck });
   await store.commit({ conditions: [{ key: STORE_KEY, revision: 0 }], writes: [{ key: STORE_KEY, value }] });
   // Another process may have been first: what is stored counts.
   const entry = await store.get(STORE_KEY);
@@ -157,18 +134,16 @@ async function initialise({ store, keys, randomness, newStoreId, now }: StoreOpe
   return entry;
 }
 
-function printStoreRecord(storeId: string, createdAt: number, keyCheck: Buffer): Buffer {
+export function printStoreRecord({ storeId, createdAt, keyCheck }: StoreRecord): Buffer {
   return Buffer.from(JSON.stringify({ format: 1, storeId, createdAt, keyCheck: keyCheck.toString('base64') }));
 }
 
-function parseStoreRecord(bytes: Uint8Array): { storeId: string; createdAt: number; keyCheck: Buffer } {
+/** @throws CorruptRecordError */
+export function parseStoreRecord(bytes: Uint8Array): StoreRecord {
   try {
-    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
-    const { format, storeId, createdAt, keyCheck } = parsed as Record<string, unknown>;
-    if (format === 1 && typeof storeId === 'string' && typeof keyCheck === 'string') {
-      const keyCheckBytes = Buffer.from(keyCheck, 'base64');
-      return { storeId, createdAt: typeof createdAt === 'number' ? createdAt : 0, keyCheck: keyCheckBytes };
-    }
+    const { format, storeId, createdAt, keyCheck } = JSON.parse(Buffer.from(bytes).toString('utf8'));
+    if (format === 1 && typeof storeId === 'string' && typeof keyCheck === 'string')
+      return { storeId, createdAt: Number(createdAt), keyCheck: Buffer.from(keyCheck, 'base64') };
   } catch {
     // Falls through to the one error below.
   }

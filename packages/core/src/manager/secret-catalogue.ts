@@ -14,7 +14,7 @@ import {
 } from '../versions/secret-record.js';
 import { describeSecret, describeVersion, type SecretDescription, type VersionDescription } from './descriptions.js';
 import type { SecretsManagerParts } from './manager-parts.js';
-import { checkTtl, tagTexts, type CreateSecretOptions, type SecretPage } from './requests.js';
+import { checkTtl, tagTexts, type SecretUpdate, type SecretPage } from './requests.js';
 
 const LONGEST_PAGE = 100;
 
@@ -87,25 +87,36 @@ export class SecretCatalogue {
     return record.versions.map((version) => describeVersion(record, version));
   }
 
-  update(
-    name: string,
-    options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>,
-  ): Promise<SecretDescription> {
+  update(name: string, options: SecretUpdate): Promise<SecretDescription> {
     const ttlMs = checkTtl(checkSecretName(name), options.ttl);
-    const { description, type, tags } = options;
+    const destroyOldAfterMs = checkTtl(name, options.destroyOldAfter, 'destroyOldAfter');
+    const { description, type, tags, key } = options;
+    let keyId: string | undefined;
     const asked: Asked = {
       operation: 'updateSecret',
       resource: secretResource(name),
       facts: { requestTags: tags },
-      parameters: { type, tags: tags && tagTexts(tags), ttlMs, isDescriptionNew: description !== undefined },
+      parameters: {
+        type,
+        tags: tags && tagTexts(tags),
+        ttlMs,
+        destroyOldAfterMs,
+        key,
+        isDescriptionNew: description !== undefined,
+      },
     };
-    return this.edit(asked, name, (before) => ({
+    const edit = (before: SecretRecord): SecretRecord => ({
       ...before,
       description: description ?? before.description,
       type: type ?? before.type,
       tags: tags ?? before.tags,
       ...(ttlMs === undefined ? {} : { ttlMs }),
-    }));
+      ...(destroyOldAfterMs === undefined ? {} : { destroyOldAfterMs }),
+      ...(keyId === undefined ? {} : { key: keyId }),
+    });
+    return this.edit(asked, name, edit, async () => {
+      if (key !== undefined) keyId = await this.parts.versions.keys.records.resolve(key);
+    });
   }
 
   tag(name: string, tags: Tags): Promise<SecretDescription> {

@@ -1,5 +1,6 @@
 import type { UseCounter } from '../audit/use-counts.js';
 import { VersionNotFoundError } from '../foundation/errors.js';
+import { requireUndeleted } from './requests.js';
 import { versionAt, type SecretRecord, type VersionRecord } from '../versions/secret-record.js';
 import type { VersionStore } from '../versions/version-store.js';
 
@@ -28,9 +29,9 @@ export interface SecretCandidates {
 export class SecretReader {
   constructor(private readonly versions: VersionStore) {}
 
-  /** @throws SecretNotFoundError, VersionNotFoundError when nothing is current yet */
+  /** @throws SecretNotFoundError, SecretDeletedError, VersionNotFoundError when nothing is current yet */
   async current(name: string): Promise<SecretSnapshot> {
-    const record = await this.versions.get(name);
+    const record = requireUndeleted(await this.versions.get(name));
     const version = versionAt(record, 'current');
     if (version === undefined) throw new VersionNotFoundError(name, 'current version');
     return this.#snapshot(record, version);
@@ -42,7 +43,7 @@ export class SecretReader {
    * @throws SecretNotFoundError
    */
   async candidates(name: string, isAllowed: (stage: string) => boolean): Promise<SecretCandidates> {
-    const record = await this.versions.get(name);
+    const record = requireUndeleted(await this.versions.get(name));
     const stages = ['current', 'pending', 'previous'].filter((stage) => isAllowed(stage));
     const versions = stages.flatMap((stage) => versionAt(record, stage) ?? []);
     const usable = versions.filter(({ state }) => state === 'live' || state === 'draining');

@@ -24,7 +24,9 @@ import type { SecretsManagerParts } from './manager-parts.js';
 import {
   checkTtl,
   checkVersionId,
+  newSecret,
   newSecretRecord,
+  requireUndeleted,
   select,
   type CreateSecretOptions,
   type PutSecretValueOptions,
@@ -41,18 +43,25 @@ export class SecretValues {
 
   async create(name: string, value: unknown, options: CreateSecretOptions): Promise<SecretDescription> {
     const { door, versions, definitions, clock } = this.parts;
-    const empty = newSecretRecord(checkSecretName(name), options, clock.now());
-    const versionId = checkVersionId(name, options.versionId ?? nextVersionId(empty));
-    const record = await door.write(this.caller, creationOf(name, options, versionId), async () => {
+    if (options.versionId !== undefined) checkVersionId(checkSecretName(name), options.versionId);
+    // What is wrong with the options comes before anything is asked.
+    newSecretRecord(checkSecretName(name), options, { now: clock.now(), key: undefined, counted: 0 });
+    const record = await door.write(this.caller, creationOf(name, options, options.versionId), async () => {
       await definitions.check(name, value);
-      const sealed = await versions.sealValue(name, versionId, value);
-      return versions.change(name, (existing) => {
-        if (existing !== undefined) throw new SecretExistsError(name);
+      const empty = newSecretRecord(name, options, await newSecret(versions, clock, options, name));
+      const versionId = options.versionId ?? nextVersionId(empty);
+      return versions.change(name, async (existing) => {
+        if (existing !== undefined) {
+          requireUndeleted(existing);
+          throw new SecretExistsError(name);
+        }
         const now = clock.now();
+        const sealed = await versions.sealValue(name, versionId, value, empty.key);
         return { record: promote(addVersion(empty, versionId, now), versionId, now), writes: [sealed] };
       });
     });
-    return describeSecret(record ?? empty);
+    if (record === undefined) throw new SecretNotFoundError(name);
+    return describeSecret(record);
   }
 
   get<T>(name: string, selector: VersionSelector): Promise<SecretVersion<T>> {
@@ -70,7 +79,7 @@ export class SecretValues {
       asked,
       async (seen) => {
         // What was decided by is what is read, where policies asked for it.
-        const version = select(seen ?? (await versions.get(name)), selector);
+        const version = select(requireUndeleted(seen ?? (await versions.get(name))), selector);
         if (version.expiresAt !== undefined && version.expiresAt <= clock.now())
           throw new SecretExpiredError(name, version.id, version.expiresAt);
         return new ConcealedVersion(name, version.id, (await versions.openValue(name, version.id)) as T);
@@ -96,6 +105,7 @@ export class SecretValues {
       await definitions.check(name, value);
       return versions.change(name, async (before) => {
         if (before === undefined) throw new SecretNotFoundError(name);
+        requireUndeleted(before);
         versionId = options.versionId ?? nextVersionId(before);
         if (findVersion(before, versionId) !== undefined) {
           await this.#requireSameValue(name, versionId, value);
@@ -108,7 +118,7 @@ export class SecretValues {
           checkCustomStage(after, stage);
           after = setStage(after, stage, versionId);
         }
-        return { record: after, writes: [await versions.sealValue(name, versionId, value)] };
+        return { record: after, writes: [await versions.sealValue(name, versionId, value, before.key)] };
       });
     });
     if (record === undefined) throw new SecretNotFoundError(name);

@@ -18,6 +18,7 @@ import type {
   PutSecretValueOptions,
   RotateSecretOptions,
   SecretPage,
+  SecretUpdate,
   VersionSelector,
   WantedSecret,
 } from './requests.js';
@@ -142,10 +143,7 @@ export class SecretsManager {
   }
 
   /** Changes what describes a secret; what is left out stays. */
-  async updateSecret(
-    name: string,
-    options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>,
-  ): Promise<SecretDescription> {
+  async updateSecret(name: string, options: SecretUpdate): Promise<SecretDescription> {
     return this.#catalogue.update(name, options);
   }
 

@@ -9,7 +9,7 @@ import { checkRotationPolicy, type RotationPolicy } from '../versions/rotation-p
 import { checkSecretName } from '../versions/secret-name.js';
 import { type SecretRecord, versionAt } from '../versions/secret-record.js';
 import type { SecretsManagerParts } from './manager-parts.js';
-import { newSecretRecord, type WantedSecret } from './requests.js';
+import { newSecret, newSecretRecord, requireUndeleted, type WantedSecret } from './requests.js';
 import { policyUpdateOf, SecretRotations } from './secret-rotations.js';
 import { creationOf, SecretValues } from './secret-values.js';
 
@@ -32,6 +32,7 @@ export class WantedSecrets {
   async ensure(wanted: WantedSecret): Promise<void> {
     const { name, initial, rotation } = wanted;
     const record = (await this.parts.versions.find(checkSecretName(name)))?.record;
+    if (record !== undefined) requireUndeleted(record);
     if (rotation !== undefined) checkRotationPolicy(name, rotation);
     // It has no value of its own: each instance gets one when it opens the secret.
     if (rotation?.lease !== undefined) return this.#putRecord(wanted, rotation, record);
@@ -75,11 +76,12 @@ export class WantedSecrets {
     const { name } = wanted;
     if (record !== undefined && isSamePolicy(record, rotation)) return;
     const asked = record === undefined ? creationOf(name, wanted) : policyUpdateOf(name, rotation);
-    await door.write(this.caller, asked, () =>
-      versions.change(name, (before) => ({
-        record: { ...(before ?? newSecretRecord(name, wanted, clock.now())), rotation },
-      })),
-    );
+    await door.write(this.caller, asked, async () => {
+      const fresh = await newSecret(versions, clock, wanted, name);
+      return versions.change(name, (before) => ({
+        record: { ...(before ?? newSecretRecord(name, wanted, fresh)), rotation },
+      }));
+    });
   }
 }
 

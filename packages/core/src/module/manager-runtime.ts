@@ -9,7 +9,7 @@ import { AcknowledgementDoor } from '../doors/acknowledgement-door.js';
 import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
-import { openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
+import { AUDIT_KEY_ENTRY, openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
 import { Consumers } from '../fleet/consumers.js';
@@ -21,19 +21,22 @@ import type { Clock } from '../foundation/clock.js';
 import { SecretsError } from '../foundation/errors.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
+import { StoreIntegrity } from '../integrity/store-integrity.js';
 import type { AuditDeskParts } from '../manager/audit-desk.js';
 import { SecretReader } from '../manager/secret-reader.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
-import { StoreIntegrity } from '../integrity/store-integrity.js';
+import { KeyManager } from '../keys/key-manager.js';
+import { Lifecycle } from '../lifecycle/lifecycle.js';
 import { RotationEngine } from '../rotation/rotation-engine.js';
 import { RotationJournal } from '../rotation/rotation-journal.js';
 import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
 import { RotationTroubles } from '../rotation/rotation-troubles.js';
 import type { Rotators } from '../rotation/rotators.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
-import { VersionStore } from '../versions/version-store.js';
+import { sealedEntry, VersionStore } from '../versions/version-store.js';
 import { openAudit } from './open-audit.js';
 import { noticeOf, type Notice } from './notices.js';
+import { versionOptions } from './version-options.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
 
 /** The manager's side: everything that stands on the store. */
@@ -44,6 +47,8 @@ export interface ManagerRuntime {
   readonly versions: VersionStore;
   /** Undefined when it was switched off. */
   readonly integrity: StoreIntegrity | undefined;
+  readonly keys: KeyManager;
+  readonly lifecycle: Lifecycle;
   readonly instance: Instance;
   readonly acknowledgements: Acknowledgements;
   readonly source: SecretSource;
@@ -95,7 +100,16 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
       ? undefined
       : new StoreIntegrity({ store: driver, clock, randomness }, options.integrity);
   const store = integrity?.store ?? driver;
-  const versions = new VersionStore({ store, integrity, keys, clock, randomness, ids });
+  const versions = new VersionStore({
+    store,
+    integrity,
+    keys,
+    clock,
+    randomness,
+    ids,
+    sealedEntries: [AUDIT_KEY_ENTRY, POLICY_KEY_ENTRY].map((key) => sealedEntry(key)),
+    ...versionOptions(options),
+  });
   await versions.open();
   const principal = ownPrincipal(options, ids.next());
   let audit: AuditDeskParts | undefined;
@@ -175,9 +189,10 @@ async function wire(
   const instances = new InstanceWatch(store, clock, processes, leaseMs, () => instance.strainMs());
   const acknowledgements = new Acknowledgements(store, instance, clock, randomness);
   const reports = new FailureReports(store, instance.id);
+  const journal = new RotationJournal(store, versions);
   const engine = new RotationEngine({
     versions,
-    journal: new RotationJournal(store, versions),
+    journal,
     rotators,
     instance,
     instances,
@@ -192,6 +207,8 @@ async function wire(
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
+  const keys = new KeyManager({ versions, instance, instances, clock, randomness });
+  const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness });
   const parts = { door, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
   const manager = new SecretsManager(parts, caller);
   const everyMs = options.audit?.useCountsEveryMs;
@@ -224,6 +241,8 @@ async function wire(
     scheduler,
     versions,
     integrity,
+    keys,
+    lifecycle,
     instance,
     acknowledgements,
     source,

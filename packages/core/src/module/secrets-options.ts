@@ -7,6 +7,7 @@ import type { IntegrityOptions } from '../integrity/store-integrity.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import type { SecretSource } from '../client/secret-source.js';
 import type { AuditOptions, PoliciesOptions, PrincipalOptions } from './access-options.js';
+import type { Duration } from '../versions/rotation-policy.js';
 import type { SecretRotator } from '../rotation/secret-rotator.js';
 
 /** A rotator with the name that policies call it by. */
@@ -51,6 +52,12 @@ export interface SecretsModuleOptions {
   readonly rotate?: boolean;
   /** How this process stands among those that share its store. */
   readonly instance?: InstanceOptions;
+  /** How long before a version expires that is told, longest first; 7 days, 1 day and 1 hour by default. All instances of a store should have the same. */
+  readonly expiryWarnings?: readonly Duration[];
+  /** The most versions a secret may have, 100 by default, and the most bytes a value may have, 65,536 by default and at most 1,000,000. */
+  readonly limits?: { readonly versionsPerSecret?: number; readonly valueBytes?: number };
+  /** For tests: how many data keys a version of a master key wraps before the next one takes over; 0.9 · 2^32 by default. */
+  readonly wrapLimit?: number;
   /** For tests: where time, randomness and ids come from. */
   readonly clock?: Clock;
   readonly randomness?: Randomness;

@@ -102,15 +102,19 @@ export class SecretsRuntime {
   /** Goes on with what an earlier process left, and starts the schedule. */
   async startRotating(): Promise<void> {
     this.#hasStarted = true;
+    await this.own?.keys.start(this.options.rotate !== false);
     if (this.own === undefined || this.options.rotate === false) return;
     await this.own.engine.resume();
     await this.own.scheduler.start();
+    await this.own.lifecycle.start();
   }
 
   /** Stops rotating; handles still serve. What is unfinished goes on after the next start. */
   async stopRotating(): Promise<void> {
     this.own?.scheduler.stop();
     await this.own?.engine.stop();
+    await this.own?.lifecycle.stop();
+    await this.own?.keys.stop();
   }
 
   /** Completes the handles, takes this instance off the list, and closes audit log, store and keys. */

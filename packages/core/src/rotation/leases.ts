@@ -1,5 +1,10 @@
 import { type Cancel, pause } from '../foundation/clock.js';
-import { isSecretsError, LeaseUnsupportedError, RotationInterruptedError } from '../foundation/errors.js';
+import {
+  isSecretsError,
+  LeaseUnsupportedError,
+  RotationInterruptedError,
+  SecretDeletedError,
+} from '../foundation/errors.js';
 import { redactError } from '../foundation/redaction.js';
 import { leaseTtlMs, type RotationPolicy } from '../versions/rotation-policy.js';
 import { addLease, leaseName, type SecretRecord, versionAt } from '../versions/secret-record.js';
@@ -93,22 +98,24 @@ export class Leases {
 
   async #open(secretName: string): Promise<void> {
     const { versions, instance, rotators } = this.context;
-    const policy = (await versions.find(secretName))?.record.rotation;
+    const record = (await versions.find(secretName))?.record;
+    const policy = record?.rotation;
     if (policy?.lease === undefined) return;
+    if (record?.deletion !== undefined) throw new SecretDeletedError(secretName, record.deletion.purgeAt);
     const rotator = rotators.get(policy.rotator, secretName);
     if (rotator.strategy !== 'lease' || rotator.renew === undefined)
       throw new LeaseUnsupportedError(secretName, policy.rotator);
     const name = leaseName(secretName, instance.id);
-    await this.#make(secretName, policy, 0);
+    await this.#make(secretName, policy, 0, record?.key);
     this.#own.set(secretName, name);
     this.#renewLater(name, leaseTtlMs(policy) / RENEWALS_PER_TTL, 0);
   }
 
-  async #make(secretName: string, policy: RotationPolicy, counted: number): Promise<void> {
+  async #make(secretName: string, policy: RotationPolicy, counted: number, key: string | undefined): Promise<void> {
     const { versions, instance, clock } = this.context;
     const name = leaseName(secretName, instance.id);
     await versions.change(name, (before) => ({
-      record: before ?? addLease(secretName, instance.id, policy, clock.now(), counted),
+      record: before ?? addLease(secretName, instance.id, policy, clock.now(), counted, key),
     }));
     await this.rotate(name, { reason: 'first-version' });
   }
@@ -153,9 +160,10 @@ export class Leases {
       return;
     }
     const secretName = this.secretOf(name);
-    const policy = (await versions.find(secretName))?.record.rotation;
+    const found = (await versions.find(secretName))?.record;
+    const policy = found?.rotation;
     // Grows with every commit, and so faster than anything that is counted in a record.
-    if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision());
+    if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision(), found?.key);
   }
 
   /** Whether there is a credential to be renewed: none is left when others revoked it, or while a new one could not be made. */

@@ -2,7 +2,7 @@ import { CorruptRecordError, isSecretsError, RotationFailedError, RotationStoppe
 import { randomPassword } from '../foundation/random-password.js';
 import { redactError } from '../foundation/redaction.js';
 import { addVersion, nextVersionId, removeVersion, setStage, setVersionState } from '../versions/secret-record.js';
-import { versionRemoval } from '../versions/version-store.js';
+import { versionRemoval } from '../versions/sealed-values.js';
 import { type EngineContext, messageOf } from './engine-context.js';
 import { promotion } from './promotion.js';
 import type { RotationStep } from './rotation-events.js';
@@ -114,7 +114,7 @@ export class RotationRun {
           record: isRehearsal(active)
             ? setVersionState(added, versionId, 'retiring')
             : setStage(added, 'pending', versionId),
-          writes: [await versions.sealValue(this.#secretName, versionId, value)],
+          writes: [await versions.sealValue(this.#secretName, versionId, value, record.key)],
         },
       };
     });

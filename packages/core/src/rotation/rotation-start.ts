@@ -4,6 +4,7 @@ import {
   RotationFailedError,
   RotationPolicyError,
   RotationStoppedError,
+  SecretDeletedError,
 } from '../foundation/errors.js';
 import { versionAt } from '../versions/secret-record.js';
 import type { EngineContext } from './engine-context.js';
@@ -36,7 +37,10 @@ export class RotationStart {
 
   /** See `RotationEngine.rotate`. `ended` is called when the journal has the rotation's end. */
   async rotate(secretName: string, request: RotationRequest, ended: () => void): Promise<RotationResult | undefined> {
-    const policy = (await this.context.versions.get(secretName)).rotation;
+    const { rotation: policy, deletion } = await this.context.versions.get(secretName);
+    // What was begun before still comes to its end.
+    if (deletion !== undefined && request.goesOnWith === undefined)
+      throw new SecretDeletedError(secretName, deletion.purgeAt);
     const entered = await this.#enter(secretName, request);
     if (!(entered instanceof Tenure)) return entered?.result;
     try {
