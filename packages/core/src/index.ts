@@ -32,7 +32,13 @@ export * from './integrity/integrity-findings.js';
 export { recordPayload } from './integrity/record-seal.js';
 export { SealedStore } from './integrity/sealed-store.js';
 export * from './integrity/store-integrity.js';
-export type { StoreHead, StoreVerification, VerifyStoreOptions } from './integrity/verify-store.js';
+export {
+  printStoreHead,
+  storeHeadsIn,
+  type StoreHead,
+  type StoreVerification,
+  type VerifyStoreOptions,
+} from './integrity/verify-store.js';
 export * from './versions/secret-version.js';
 export type { Acknowledgement } from './fleet/acknowledgements.js';
 export * from './fleet/process-identity.js';

@@ -135,8 +135,14 @@ export class StoreIntegrity {
     this.#reports.close();
   }
 
+  /** The newest state of the store that this process has seen, without a look at it; undefined before it was opened. */
+  get seenHead(): StoreHead | undefined {
+    const seen = this.#opened?.manifest.seen;
+    return seen && { storeId: this.#parts().storeId, sequence: seen.sequence, mac: seen.mac.toString('base64') };
+  }
+
   /**
-   * The state of the store as last seen, to be kept elsewhere and given to `verifyStore` later.
+   * The state of the store as it is now, to be kept elsewhere and given to `verifyStore` later.
    * @throws StoreIntegrityError, StoreUnavailableError
    */
   async storeHead(): Promise<StoreHead> {

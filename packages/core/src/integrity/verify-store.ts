@@ -23,6 +23,23 @@ export interface StoreHead {
   readonly mac: string;
 }
 
+const HEAD_LINE = /^store (\S+) change (\d{1,16}) root (\S+)$/;
+
+/** A state as one line of text, as the checkpoints of the audit log carry it. */
+export function printStoreHead({ storeId, sequence, mac }: StoreHead): string {
+  return `store ${storeId} change ${sequence} root ${mac}`;
+}
+
+/** The states among lines of text, such as the `extensions` of checkpoints; other lines are passed over. */
+export function storeHeadsIn(lines: Iterable<string>): StoreHead[] {
+  const heads: StoreHead[] = [];
+  for (const line of lines) {
+    const [, storeId, sequence, mac] = HEAD_LINE.exec(line) ?? [];
+    if (storeId !== undefined && mac !== undefined) heads.push({ storeId, sequence: Number(sequence), mac });
+  }
+  return heads;
+}
+
 export interface VerifyStoreOptions {
   /** States that were written down before: the store must not be older than any of them. */
   readonly anchors?: readonly StoreHead[];

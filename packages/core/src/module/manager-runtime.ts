@@ -35,7 +35,7 @@ import type { Rotators } from '../rotation/rotators.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { sealedEntry, VersionStore } from '../versions/version-store.js';
 import { openAudit } from './open-audit.js';
-import { noticeOf, type Notice } from './notices.js';
+import { integrityEventOf, noticeOf, type Notice } from './notices.js';
 import { versionOptions } from './version-options.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
 
@@ -117,7 +117,9 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
   try {
     const warn = (message: string): void => tell({ level: 'warn', message });
     if (options.audit === undefined) tell(NOT_AUDITED);
-    else audit = await openAudit(options.audit, { principal, versions, clock, randomness, ids, warn });
+    else audit = await openAudit(options.audit, { principal, versions, integrity, clock, randomness, ids, warn });
+    // What was found while the store was opened is told as well.
+    integrity?.events$.subscribe((event) => void audit?.log.record(integrityEventOf(event)).catch(() => undefined));
     policies = await openPolicies(options, { principal, versions, clock, randomness }, (report) => {
       const { notice, event } = noticeOf(report, principal.id);
       tell(notice);
