@@ -113,7 +113,9 @@ export function nodeDigest({ node }: IntegrityKeys, generation: number, path: st
 }
 
 function encodeLeaf({ groups }: Leaf): Buffer {
-  const parts = [...groups].sort(([one], [other]) => (one < other ? -1 : 1)).map(([name, group]) => group.encoded(name));
+  const parts = [...groups]
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([name, group]) => group.encoded(name));
   const head = Buffer.allocUnsafe(3);
   head[0] = LEAF;
   head.writeUInt16BE(parts.length, 1);
@@ -167,16 +169,17 @@ function decodeLeaf(bytes: Buffer): Leaf | undefined {
 }
 
 function encodeInner({ children }: Inner): Buffer {
-  const present = children.flatMap((digest, digit) => (digest === undefined ? [] : [{ digit, digest }]));
-  const bytes = Buffer.allocUnsafe(1 + present.length * (1 + TAG_BYTES));
+  const bytes = Buffer.allocUnsafe(1 + FAN_OUT * (1 + TAG_BYTES));
   bytes[0] = INNER;
   let at = 1;
-  for (const { digit, digest } of present) {
+  for (let digit = 0; digit < FAN_OUT; digit += 1) {
+    const digest = children[digit];
+    if (digest === undefined) continue;
     bytes[at] = digit;
     bytes.set(digest, at + 1);
     at += 1 + TAG_BYTES;
   }
-  return bytes;
+  return bytes.subarray(0, at);
 }
 
 function decodeInner(bytes: Buffer): Inner | undefined {

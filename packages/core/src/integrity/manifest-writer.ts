@@ -141,8 +141,7 @@ export class ManifestWriter {
   #seal({ key, value }: StoreWrite, sequence: number, tags: Map<string, Buffer | undefined>): StoreWrite[] {
     const kind = kindOf(key);
     if (kind === 'plain') return [{ key, value }];
-    if (kind !== 'listed')
-      return [{ key, value: value && sealRecord(this.parts.manifest.keys, key, value, 0).value }];
+    if (kind !== 'listed') return [{ key, value: value && sealRecord(this.parts.manifest.keys, key, value, 0).value }];
     const sealed = value === null ? undefined : sealRecord(this.parts.manifest.keys, key, value, sequence);
     tags.set(key, sealed?.tag);
     const copy = copyKeyOf(key);

@@ -61,7 +61,13 @@ export function mutateStore(store: FuzzedStore, random: SeededRandom, history: H
 }
 
 /** Records with records, and nodes with nodes. A node that is lost together with a record below it leaves nobody to tell what either was: see docs/integrity.md. */
-function swap(store: FuzzedStore, random: SeededRandom, key: string, keys: readonly string[], keepsRevision: boolean): StoreMutation {
+function swap(
+  store: FuzzedStore,
+  random: SeededRandom,
+  key: string,
+  keys: readonly string[],
+  keepsRevision: boolean,
+): StoreMutation {
   if (IN_TWO_PLACES.test(key)) {
     store.tamper(key, undefined, keepsRevision);
     return { what: `removed: ${key}`, keys: [key] };
