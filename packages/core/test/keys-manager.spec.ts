@@ -56,6 +56,8 @@ async function join(keys: KeyProvider = shareKeys()): Promise<Member> {
     keys,
     ids: { next: () => `p${place}-${(ids += 1)}` },
     instance: { leaseMs, processes: unknownProcesses },
+    // Nobody sets a policy here, and a month has many looks at whether somebody did.
+    policies: { refreshIntervalMs: DAY_MS, maxStalenessMs: 3 * DAY_MS },
   });
   const { own } = world.runtime;
   if (own === undefined) throw new Error('no manager');
