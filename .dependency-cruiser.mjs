@@ -30,6 +30,9 @@ const packages = {
   typeorm: ['core', 'pg', 'mysql2'],
   redis: ['core'],
   etcd: ['core'],
+  aws: ['core'],
+  alibaba: ['core'],
+  pkcs11: ['core'],
   testing: ['core'],
 };
 

@@ -30,7 +30,7 @@ const versionOf = async (process: FleetProcess): Promise<string | undefined> =>
 
 function tests(store: FleetStoreKind): void {
   it('I1 I5 I6: rotates while one instance is stopped and another is killed, and every query elsewhere succeeds', async () => {
-    fleet = await Fleet.start({ store, processes: 3, answerWithinMs: 2000, leaseMs: 4000 });
+    fleet = await Fleet.start({ store, processes: 3, answerWithinMs: 5000, leaseMs: 8000 });
     const { processes, manager, servers } = fleet;
     const [rotating, doomed, frozen] = processes;
     if (rotating === undefined || doomed === undefined || frozen === undefined) throw new Error('no processes');
@@ -59,10 +59,10 @@ function tests(store: FleetStoreKind): void {
     expect(await frozen.ready).toBe(frozenId);
     expect(judgeQueries([rotating, frozen], fleet.leaseMs).failed).toEqual([]);
     expect(rotating.fault).toBeUndefined();
-  }, 240_000);
+  }, 300_000);
 
   it('I9: outlives the SIGKILL of its store between two rotations, and goes on where it was', async () => {
-    fleet = await Fleet.start({ store, processes: 2, answerWithinMs: 2000, leaseMs: 4000 });
+    fleet = await Fleet.start({ store, processes: 2, answerWithinMs: 5000, leaseMs: 8000 });
     const { processes, manager, otherStore } = fleet;
     const [rotating] = processes;
     if (rotating === undefined || otherStore === undefined) throw new Error('no processes');
@@ -80,7 +80,7 @@ function tests(store: FleetStoreKind): void {
     expect(next.versionId).toBe(`v${Number(versionId.slice(1)) + 1}`);
     for (const process of processes) expect(await versionOf(process)).toBe(next.versionId);
     expect(judgeQueries(processes, fleet.leaseMs).failed).toEqual([]);
-  }, 240_000);
+  }, 300_000);
 }
 
 describeWithRedis('a fleet whose store is on Redis', () => tests('redis'));

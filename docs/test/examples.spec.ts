@@ -7,6 +7,7 @@ import { SecretsManager } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource } from 'typeorm';
 import { main as customRotator } from '../examples/custom-rotator.js';
+import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
 import { main as oneHandle } from '../examples/one-handle.js';
@@ -29,6 +30,19 @@ describe('the examples of the guide', () => {
       newKey: 200,
       keysLeft: 1,
     });
+  });
+
+  it('guarded-application.ts', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-guarded-'));
+    expect(await guardedApplication(folder)).toEqual({
+      read: 'SecretVersion(billing/db@v1)',
+      refused: 'ACCESS_DENIED',
+      whyNot: ['widen-actions policy/billing-readers'],
+      readers: ['remote/billing-eu: 1'],
+      denied: ['remote/billing-eu PutSecretValue from 203.0.113.9'],
+      verdict: 'intact',
+    });
+    await rm(folder, { recursive: true });
   });
 
   it('testing-an-application.ts', async () => {

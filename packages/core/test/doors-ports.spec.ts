@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { type AuditEvent, OPERATIONS, recordPayload, secretLink } from '@nestjs-secrets/core';
+import { type AuditAnomaly, type AuditEvent, OPERATIONS, recordPayload, secretLink } from '@nestjs-secrets/core';
 import {
   denying,
   type DoorsWorld,
@@ -257,6 +257,19 @@ describe('a rotation', () => {
       })),
     });
     expect(JSON.stringify(world.sink.events)).not.toContain('first-password');
+  });
+
+  it('makes a read of the old version an anomaly, once it is retired', async () => {
+    await start();
+    const anomalies: AuditAnomaly[] = [];
+    world.manager.audit.anomalies$.subscribe((anomaly) => anomalies.push(anomaly));
+    await world.manager.getSecretValue('Db', { versionId: 'v1' });
+    await over(world.manager.rotateSecret('Db', { until: 'retired' }));
+    await world.manager.getSecretValue('Db');
+    expect(anomalies).toEqual([]);
+    await world.manager.getSecretValue('Db', { versionId: 'v1' });
+    await world.clock.advance(0);
+    expect(anomalies).toMatchObject([{ kind: 'retired-version', principalId: OWN_ID, secretName: 'Db' }]);
   });
 
   it.each(STEPS.map((step) => [step] as const))(

@@ -8,6 +8,7 @@ import {
   AuditLog,
   OPERATIONS,
   type OperationName,
+  pause,
   type PolicyDocument,
   principalOf,
   secretResource,
@@ -21,7 +22,7 @@ import { Target, TargetRotator } from './support/world.js';
 /** One way to call a public method, with the row of the table that it is. */
 interface Call {
   readonly row: OperationName;
-  /** Looks at the secret's record first, to see whether anything is missing; of that nothing is told. */
+  /** Looks first whether anything of a secret is missing, or which key an alias stands for; of that nothing is told. */
   readonly looks?: boolean;
   /** Done by the application itself before each try. */
   readonly prepare?: (manager: SecretsManager) => Promise<unknown>;
@@ -29,18 +30,7 @@ interface Call {
 }
 
 /** Rows of operations that do not exist yet. An entry that has a door makes the tests below fail. */
-const NO_DOOR_YET: readonly OperationName[] = [
-  'deleteSecret',
-  'restoreSecret',
-  'rewrap',
-  'listKeys',
-  'describeKey',
-  'createKey',
-  'createKeyVersion',
-  'enableKey',
-  'disableKey',
-  'destroyKey',
-];
+const NO_DOOR_YET: readonly OperationName[] = [];
 
 /** Rows that stand in doors-ports.spec.ts: values and deeds that no method of the manager has to do with. */
 const PORTS: readonly OperationName[] = [
@@ -57,6 +47,10 @@ const PORTS: readonly OperationName[] = [
   'undoRotation',
   'renewLease',
   'rollBackRotation',
+  // These three in doors-lifecycle.spec.ts.
+  'purgeSecret',
+  'purgeVersion',
+  'purgeKeyVersion',
 ];
 
 /** What needs no leave: it makes a manager for somebody else, who needs it; and it tells nothing of secrets or events. */
@@ -70,6 +64,8 @@ const OWN_POLICY: PolicyDocument = documentOf({
 });
 let count = 0;
 const fresh = (): string => `made-${(count += 1)}`;
+/** The alias of a key that is to be destroyed. */
+let doomed = '';
 
 const CALLS: Readonly<Record<string, readonly Call[]>> = {
   createSecret: [{ row: 'createSecret', run: (manager) => manager.createSecret(fresh(), 1) }],
@@ -130,6 +126,72 @@ const CALLS: Readonly<Record<string, readonly Call[]>> = {
       looks: true,
       run: (manager) =>
         manager.ensureSecret({ name: 'Db', initial: undefined, rotation: { rotator: 'target', jitter: (count += 1) } }),
+    },
+  ],
+  deleteSecret: [{ row: 'deleteSecret', run: (manager) => manager.deleteSecret('Db', { recoveryWindow: '7d' }) }],
+  restoreSecret: [{ row: 'restoreSecret', run: (manager) => manager.restoreSecret('Db') }],
+  destroyVersion: [
+    {
+      row: 'destroyVersion',
+      prepare: (manager) => manager.putSecretValue('Db', LOGIN, { versionId: 'old', stages: [] }),
+      run: (manager) => manager.destroyVersion('Db', 'old'),
+    },
+  ],
+  lifecycleEvents$: [
+    {
+      row: 'observeLifecycle',
+      run: async (manager, { runtime, clock }) => {
+        let isRefused = false;
+        const first = firstValueFrom(manager.lifecycleEvents$);
+        first.catch(() => (isRefused = true));
+        await pause(clock, 2 * LIMIT_MS);
+        if (!isRefused) await runtime.own?.lifecycle.deleteSecret('Db');
+        return first;
+      },
+    },
+  ],
+  'keys.createKey': [{ row: 'createKey', run: ({ keys }) => keys.createKey({ alias: fresh() }) }],
+  'keys.listKeys': [{ row: 'listKeys', run: ({ keys }) => keys.listKeys() }],
+  'keys.describeKey': [{ row: 'describeKey', looks: true, run: ({ keys }) => keys.describeKey('default') }],
+  'keys.rotateKey': [{ row: 'createKeyVersion', looks: true, run: ({ keys }) => keys.rotateKey('default') }],
+  'keys.enable': [{ row: 'enableKey', looks: true, run: ({ keys }) => keys.enable('default', 1) }],
+  'keys.disable': [{ row: 'disableKey', looks: true, run: ({ keys }) => keys.disable('default', 1) }],
+  'keys.scheduleDestruction': [
+    {
+      row: 'destroyKey',
+      looks: true,
+      prepare: ({ keys }) => keys.createKey({ alias: (doomed = fresh()) }),
+      run: ({ keys }) => keys.scheduleDestruction(doomed),
+    },
+  ],
+  'keys.cancelDestruction': [
+    {
+      row: 'cancelKeyDestruction',
+      looks: true,
+      prepare: async ({ keys }) => {
+        await keys.createKey({ alias: (doomed = fresh()) });
+        await keys.scheduleDestruction(doomed);
+      },
+      run: ({ keys }) => keys.cancelDestruction(doomed),
+    },
+  ],
+  'keys.setAlias': [{ row: 'setKeyAlias', looks: true, run: ({ keys }) => keys.setAlias(fresh(), 'default') }],
+  'keys.rewrap': [
+    { row: 'rewrap', run: ({ keys }) => keys.rewrap({ secret: 'Db' }) },
+    { row: 'rewrapKey', looks: true, run: ({ keys }) => keys.rewrap({ key: 'default' }) },
+    { row: 'rewrapKey', run: ({ keys }) => keys.rewrap('all') },
+  ],
+  'keys.events$': [
+    {
+      row: 'observeKeys',
+      run: async (manager, { runtime, clock }) => {
+        let isRefused = false;
+        const first = firstValueFrom(manager.keys.events$);
+        first.catch(() => (isRefused = true));
+        await pause(clock, 2 * LIMIT_MS);
+        if (!isRefused) await runtime.own?.keys.disable('default', 1);
+        return first;
+      },
     },
   ],
   'policies.putPolicy': [
@@ -286,7 +348,7 @@ describe('the doors of SecretsManager', () => {
       ]);
       const { reads, writes, unwrapped } = world.traces;
       // With a look goes what proves it.
-      const isLook = (key: string): boolean => looks === true && /^(secret|integrity)\//.test(key);
+      const isLook = (key: string): boolean => looks === true && /^(secret|cmk|integrity)\//.test(key);
       expect(reads.slice(before.reads).filter((key) => !isLook(key))).toEqual([]);
       expect(writes.slice(before.writes)).toEqual([]);
       expect(unwrapped).toBe(before.unwrapped);

@@ -16,9 +16,9 @@ import { sharedKeys, startFleet } from './support/fleet.js';
 import { startWorld, type World } from './support/world.js';
 
 const HOUR_MS = 3_600_000;
+/** Nobody sets a policy here. */
+const SELDOM = { refreshIntervalMs: 300 * 86_400_000, maxStalenessMs: 900 * 86_400_000 };
 const DAY_MS = 24 * HOUR_MS;
-/** Nobody sets a policy here, and a month has many looks at whether somebody did. */
-const POLICIES = { refreshIntervalMs: 86_400_000, maxStalenessMs: 3 * 86_400_000 };
 const LEASE = { leaseMs: 6 * HOUR_MS, processes: unknownProcesses };
 /** What an instance waits at most, so that not all come at once. */
 const JITTER_MS = 1_000;
@@ -34,7 +34,7 @@ let clock = new SimulatedClock();
 let shared: StoreDriver;
 let events: LifecycleEvent[] = [];
 
-async function start(size = 1, options: Partial<SecretsModuleOptions> = {}): Promise<Member> {
+async function start(size = 1, options: Omit<SecretsModuleOptions, 'clock'> = {}): Promise<Member> {
   clock = new SimulatedClock();
   shared = memoryStore();
   events = [];
@@ -49,7 +49,7 @@ async function start(size = 1, options: Partial<SecretsModuleOptions> = {}): Pro
       keys,
       ids: { next: () => `p${place}-${(ids += 1)}` },
       instance: LEASE,
-      policies: POLICIES,
+      policies: SELDOM,
       ...options,
     });
     const lifecycle = world.runtime.own?.lifecycle;
@@ -142,7 +142,14 @@ describe('the end of a version', () => {
     // The same process would not start anew; another one does, over the same keys.
     const { keys } = members[0] ?? {};
     const host = new Host(clock, shared);
-    const again = await startWorld({ clock, host, ids: { next: () => 'p1' }, ...(keys && { keys }), instance: LEASE, policies: POLICIES });
+    const again = await startWorld({
+      clock,
+      host,
+      ids: { next: () => 'p1' },
+      ...(keys && { keys }),
+      instance: LEASE,
+      policies: SELDOM,
+    });
     again.runtime.own?.lifecycle.events$.subscribe((event) => events.push(event));
     await again.runtime.startRotating();
     expect(told()).toEqual(['expiring v1']);

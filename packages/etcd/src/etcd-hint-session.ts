@@ -33,7 +33,7 @@ export class EtcdHintSession implements HintSession {
     let begun: (response: WatchResponse) => void = () => undefined;
     const created = new Promise<WatchResponse>((resolve) => (begun = resolve));
     const take = (line: string): void => {
-      const { result } = parsed<{ result?: WatchResponse }>(line);
+      const { result } = parsed(line) as { readonly result?: WatchResponse };
       if (result?.created === true) begun(result);
       if (result === undefined || result.canceled === true) this.end();
       else this.#take(result);

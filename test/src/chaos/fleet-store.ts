@@ -28,19 +28,15 @@ export interface FleetStoreServer extends Address {
 /** @param name how its connections are known to the server, where it asks */
 export function fleetStoreAt(place: FleetStorePlace, name: string, answerWithinMs: number): StoreDriver {
   const { kind, host, port, database, credentials } = place;
-  switch (kind) {
-    case 'postgres': {
-      const options = { type: 'postgres', host, port, database, ...credentials, applicationName: name } as const;
-      return sqlStore(new DataSource(options), { answerWithinMs });
-    }
-    case 'redis':
-      return redisStore(
-        { ...credentials, name: name.replaceAll(' ', '-'), socket: { host, port } },
-        { answerWithinMs },
-      );
-    case 'etcd':
-      return etcdStore({ endpoints: `http://${host}:${port}`, ...credentials }, { answerWithinMs });
+  if (kind === 'redis') {
+    const options = { ...credentials, name: name.replaceAll(' ', '-'), socket: { host, port } };
+    return redisStore(options, { answerWithinMs });
   }
+  if (kind === 'etcd') {
+    return etcdStore({ endpoints: `http://${host}:${port}`, ...credentials }, { answerWithinMs });
+  }
+  const options = { type: 'postgres', host, port, database, ...credentials, applicationName: name } as const;
+  return sqlStore(new DataSource(options), { answerWithinMs });
 }
 
 /** Undefined for PostgreSQL, of which the fleet has one. */

@@ -258,7 +258,7 @@ function placeOf(
 async function startObserver(place: FleetStorePlace, keys: string): Promise<INestApplicationContext> {
   await createLocalKeyFile(keys);
   const module = SecretsModule.forRoot({
-    store: fleetStoreAt(place, OBSERVER, 2000),
+    store: fleetStoreAt(place, OBSERVER, 5000),
     keys: localKeyFile({ path: keys }),
     rotate: false,
   });

@@ -137,7 +137,8 @@ export class Door {
       judged = await this.#judge(caller, asked, now);
     } catch (error) {
       // Nothing could be decided, as when the address of the caller is none: so nothing is done.
-      await this.parts.log?.record({ ...this.#event(caller, asked, now), ...errorFields(error) });
+      if (asked.isNoFailure?.(error) !== true)
+        await this.parts.log?.record({ ...this.#event(caller, asked, now), ...errorFields(error) });
       throw error;
     }
     const { allowed, reason } = judged.decision;

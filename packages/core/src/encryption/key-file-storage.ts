@@ -6,8 +6,17 @@ import { parseKeyFile, type KeyFile } from './key-file-format.js';
 
 const LARGEST_FILE_BYTES = 1_048_576;
 
+/** What stands between the text of a key file and the bytes on disk. */
+export interface KeyFileWrapping {
+  /** The text, in a buffer the caller zeroes. */
+  open(path: string, contents: Buffer): Promise<Buffer>;
+  seal(path: string, text: Buffer): Promise<Buffer>;
+  /** Forgets what it knows of keys. */
+  close(): void;
+}
+
 /** The key file at `path`, or undefined when there is none. The buffers in it are the caller's to zero. */
-export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
+export async function readKeyFile(path: string, wrapping?: KeyFileWrapping): Promise<KeyFile | undefined> {
   const file = await openIfThere(path);
   if (file === undefined) return undefined;
   let contents: Buffer | undefined;
@@ -18,6 +27,8 @@ export async function readKeyFile(path: string): Promise<KeyFile | undefined> {
     checkAccess(path, stat.mode & 0o777, stat.uid);
     if (stat.size > LARGEST_FILE_BYTES) throw invalid(path, `has more than ${LARGEST_FILE_BYTES} bytes`);
     contents = await file.readFile();
+    // The bytes on disk are of no use without the passphrase, so nothing is lost by not zeroing them.
+    if (wrapping !== undefined) contents = await wrapping.open(path, contents);
     const parsed = parseKeyFile(contents);
     if (typeof parsed === 'string') throw invalid(path, parsed);
     return parsed;

@@ -5,7 +5,7 @@ import { isSecretsError, KeyFileError } from '../foundation/errors.js';
 import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
 import { KEY_BYTES } from './aes-gcm.js';
 import { printKeyFile, type KeyFile, type KeyFileEntry } from './key-file-format.js';
-import { codeOf, placeKeyFile, readKeyFile, replaceKeyFile } from './key-file-storage.js';
+import { codeOf, type KeyFileWrapping, placeKeyFile, readKeyFile, replaceKeyFile } from './key-file-storage.js';
 import { type CmkRef, type KeyProvider, KeyProviderError } from './key-provider.js';
 import { KeySet } from './key-set.js';
 
@@ -33,7 +33,8 @@ export function localKeyFile(options: LocalKeyFileOptions, randomness: Randomnes
   return new LocalKeyFile(resolve(options.path), options.create, randomness);
 }
 
-class LocalKeyFile implements KeyProvider {
+/** Of whatever wrapping; `localKeyFile` makes one without. */
+export class LocalKeyFile implements KeyProvider {
   readonly name: string;
   #keys: KeySet | undefined;
   #reading: Promise<KeySet> | undefined;
@@ -42,16 +43,17 @@ class LocalKeyFile implements KeyProvider {
     private readonly path: string,
     private readonly creation: 'never' | 'if-missing' | undefined,
     private readonly randomness: Randomness,
+    private readonly wrapping?: KeyFileWrapping,
   ) {
-    this.name = `local key file ${path}`;
+    this.name = `${wrapping === undefined ? 'local' : 'passphrase'} key file ${path}`;
   }
 
   async open(): Promise<void> {
     const creation = this.creation ?? (process.env.NODE_ENV === 'production' ? 'never' : 'if-missing');
-    let file = await readKeyFile(this.path);
+    let file = await readKeyFile(this.path, this.wrapping);
     if (file === undefined && creation === 'if-missing') {
-      await createLocalKeyFile(this.path, this.randomness);
-      file = await readKeyFile(this.path);
+      await makeKeyFile(this.path, this.randomness, this.wrapping);
+      file = await readKeyFile(this.path, this.wrapping);
     }
     if (file === undefined) throw missing(this.path);
     this.#keys = keySet(file, this.randomness);
@@ -59,6 +61,7 @@ class LocalKeyFile implements KeyProvider {
 
   async close(): Promise<void> {
     this.#keys = undefined;
+    this.wrapping?.close();
   }
 
   active(): CmkRef {
@@ -117,7 +120,7 @@ class LocalKeyFile implements KeyProvider {
   async #change<T>(edit: (file: KeyFile) => { file: KeyFile | undefined; result: T }): Promise<T> {
     const lock = await this.#lock();
     try {
-      const before = await readKeyFile(this.path);
+      const before = await readKeyFile(this.path, this.wrapping);
       if (before === undefined) throw missing(this.path);
       try {
         const { file, result } = edit(before);
@@ -137,8 +140,10 @@ class LocalKeyFile implements KeyProvider {
   async #replace(file: KeyFile): Promise<void> {
     const contents = printKeyFile(file);
     try {
-      await replaceKeyFile(this.path, contents, this.randomness.bytes(8).toString('hex'));
+      const sealed = (await this.wrapping?.seal(this.path, contents)) ?? contents;
+      await replaceKeyFile(this.path, sealed, this.randomness.bytes(8).toString('hex'));
     } catch (error) {
+      if (isSecretsError(error)) throw error;
       throw this.#unwritable(
         `cannot be changed (${codeOf(error)}). Make its folder writable, or change it where it comes from.`,
         error,
@@ -169,7 +174,7 @@ class LocalKeyFile implements KeyProvider {
   }
 
   async #read(): Promise<KeySet> {
-    const file = await readKeyFile(this.path);
+    const file = await readKeyFile(this.path, this.wrapping);
     if (file === undefined) throw missing(this.path);
     const keys = keySet(file, this.randomness);
     // Closed meanwhile, it must not come back to life.
@@ -192,8 +197,11 @@ class LocalKeyFile implements KeyProvider {
  * `path` already; of several processes at once, one makes the file.
  * @throws KeyFileError `KEY_FILE_MISSING` when it cannot be made there
  */
-export async function createLocalKeyFile(path: string, randomness: Randomness = cryptoRandomness): Promise<boolean> {
-  const target = resolve(path);
+export function createLocalKeyFile(path: string, randomness: Randomness = cryptoRandomness): Promise<boolean> {
+  return makeKeyFile(resolve(path), randomness, undefined);
+}
+
+async function makeKeyFile(target: string, randomness: Randomness, wrapping?: KeyFileWrapping): Promise<boolean> {
   const key = randomness.bytes(KEY_BYTES);
   const entry: KeyFileEntry = {
     cmkId: newKeyId(randomness),
@@ -203,8 +211,10 @@ export async function createLocalKeyFile(path: string, randomness: Randomness = 
   const contents = printKeyFile({ keys: [entry] });
   key.fill(0);
   try {
-    return await placeKeyFile(target, contents, `${target}.${randomness.bytes(8).toString('hex')}.new`);
+    const sealed = (await wrapping?.seal(target, contents)) ?? contents;
+    return await placeKeyFile(target, sealed, `${target}.${randomness.bytes(8).toString('hex')}.new`);
   } catch (error) {
+    if (isSecretsError(error)) throw error;
     throw new KeyFileError(
       'KEY_FILE_MISSING',
       `There is no key file ${target} and it cannot be made (${codeOf(error)}). Make the folder writable, or put the file there.`,

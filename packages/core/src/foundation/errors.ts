@@ -191,10 +191,10 @@ export class PasswordOptionsError extends SecretsError {
   }
 }
 
-/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID`; `KEY_FILE_UNWRITABLE`: no key can be made or destroyed in it. */
+/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID`; `KEY_FILE_LOCKED`: not with this passphrase; `KEY_FILE_UNWRITABLE`: no key can be made or destroyed in it. */
 export class KeyFileError extends SecretsError {
   constructor(
-    code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID' | 'KEY_FILE_UNWRITABLE',
+    code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID' | 'KEY_FILE_LOCKED' | 'KEY_FILE_UNWRITABLE',
     message: string,
     cause?: unknown,
   ) {
@@ -206,6 +206,22 @@ export class KeyFileError extends SecretsError {
 export class KeyMismatchError extends SecretsError {
   constructor(message: string) {
     super('KEY_MISMATCH', message);
+  }
+}
+
+/**
+ * `KEY_UNAVAILABLE`: the service with the master keys gave no usable answer in time. Nothing was sealed or opened; the same call may succeed later.
+ */
+export class KeyUnavailableError extends SecretsError {
+  constructor(provider: string, message: string, cause?: unknown) {
+    super('KEY_UNAVAILABLE', `The key provider ${provider} ${message}`, { cause });
+  }
+}
+
+/** `KEY_REFUSED`: the service with the master keys answered, and will not: no permission, or the key is disabled or destroyed. Trying again does not help. */
+export class KeyRefusedError extends SecretsError {
+  constructor(provider: string, message: string, cause?: unknown) {
+    super('KEY_REFUSED', `The key provider ${provider} ${message}`, { cause });
   }
 }
 

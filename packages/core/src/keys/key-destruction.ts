@@ -105,16 +105,20 @@ export class KeyDestruction {
         return;
       }
     }
+    await this.context.ends.destroyKey(cmk, () => this.#destroyNow(cmk));
+  }
+
+  async #destroyNow(cmk: CmkRef): Promise<void> {
+    const { versions, clock, events } = this.context;
     // Marked first: once it is said to be gone, a call that cancels comes too late and is told so, and every instance tidies up its own provider.
     let isMine = false;
-    await records.change(cmk.id, (record) => {
+    await versions.keys.records.change(cmk.id, (record) => {
       isMine = isDue(record, cmk.version, clock.now());
       return isMine ? { record: markDestroyed(record, cmk.version) } : undefined;
     });
     versions.keys.invalidate();
     if (!isMine) return;
-    const { provider } = versions;
-    const byProvider = provider.destroy !== undefined && (await this.#destroyThere(cmk));
+    const byProvider = versions.provider.destroy !== undefined && (await this.#destroyThere(cmk));
     events.next({ type: 'destroyed', at: clock.now(), cmk, byProvider });
   }
 

@@ -2,6 +2,7 @@ import type { Subject } from 'rxjs';
 import type { InstanceWatch } from '../fleet/instance-watch.js';
 import type { Clock } from '../foundation/clock.js';
 import type { VersionStore } from '../versions/version-store.js';
+import type { EndDoor } from './end-door.js';
 import type { KeyEvent } from './key-events.js';
 import type { KeyTasks } from './key-tasks.js';
 
@@ -17,6 +18,8 @@ export interface KeyParts {
   readonly instance: KeyInstance;
   readonly instances: InstanceWatch;
   readonly clock: Clock;
+  /** What stands before the destruction of a key. */
+  readonly ends: EndDoor;
 }
 
 /** What the parts of it share. */

@@ -2,8 +2,10 @@ import { type Observable, Subject } from 'rxjs';
 import type { Clock } from '../foundation/clock.js';
 import { isSecretsError, SecretInUseError, SecretNotFoundError, VersionInUseError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
+import type { EndDoor } from '../keys/end-door.js';
 import type { KeyManager } from '../keys/key-manager.js';
 import type { RotationJournal } from '../rotation/rotation-journal.js';
+import { isUnfinished } from '../rotation/rotation-state.js';
 import { versionRemoval } from '../versions/sealed-values.js';
 import { removeVersion, requireVersion, type SecretRecord } from '../versions/secret-record.js';
 import { destroyVersionAt, isVersionInUse, settleDue, type VersionNotice } from '../versions/version-lifecycle.js';
@@ -21,6 +23,8 @@ export interface LifecycleParts {
   readonly versions: VersionStore;
   readonly journal: RotationJournal;
   readonly keys: KeyManager;
+  /** What stands before everything that ends by itself. */
+  readonly ends: EndDoor;
   readonly clock: Clock;
   readonly randomness: Randomness;
 }
@@ -66,7 +70,7 @@ export class Lifecycle {
     const windowMs = recoveryWindowMs(options);
     const record = await versions.get(name);
     if (windowMs === 0) {
-      const why = await this.#purge(record);
+      const why = await this.#purge(record, (work) => work());
       if (why !== undefined) throw new SecretInUseError(name, why);
       return undefined;
     }
@@ -131,13 +135,20 @@ export class Lifecycle {
     if (found === undefined) return;
     const { deletion } = found.record;
     if (deletion !== undefined && deletion.purgeAt <= clock.now()) {
-      const why = await this.#purge(found.record);
+      const why = await this.#purge(found.record, (work) => this.parts.ends.purgeSecret(name, work));
       if (why !== undefined && this.#held.get(name) !== why) {
         this.#held.set(name, why);
         this.#tell(name, { type: 'purge-held', why });
       }
       return;
     }
+    const due = destroyedIn(settleDue(found.record, clock.now(), versions.expiryWarnings).notices);
+    if (due.length === 0) await this.#settleVersions(name);
+    else await this.parts.ends.purgeVersions(name, due, () => this.#settleVersions(name));
+  }
+
+  async #settleVersions(name: string): Promise<void> {
+    const { versions, clock } = this.parts;
     let notices: readonly VersionNotice[] = [];
     await versions.change(name, (before) => {
       notices = [];
@@ -145,8 +156,7 @@ export class Lifecycle {
       const settled = settleDue(before, clock.now(), versions.expiryWarnings);
       notices = settled.notices;
       if (notices.length === 0) return undefined;
-      const destroyed = notices.filter(({ kind }) => kind === 'destroyed');
-      return { record: settled.record, writes: destroyed.map(({ versionId }) => versionRemoval(name, versionId)) };
+      return { record: settled.record, writes: destroyedIn(notices).map((id) => versionRemoval(name, id)) };
     });
     for (const notice of notices) {
       if (notice.kind === 'destroyed') this.#tell(name, { type: 'version-destroyed', versionId: notice.versionId });
@@ -155,13 +165,18 @@ export class Lifecycle {
   }
 
   /** Removes a secret for good; what keeps it from that, otherwise. */
-  async #purge({ name, lease }: SecretRecord): Promise<string | undefined> {
+  async #purge(
+    { name, lease }: SecretRecord,
+    through: (work: () => Promise<boolean>) => Promise<boolean>,
+  ): Promise<string | undefined> {
     const { versions, journal } = this.parts;
     if (lease !== undefined) return `it is the credential of instance ${lease.instanceId}, which takes it back itself`;
     const leases = (await versions.leases()).filter(({ of }) => of === name);
     if (leases.length > 0)
       return `instances have credentials of their own of it: ${leases.map(({ instanceId }) => instanceId).join(', ')}`;
-    if (!(await journal.purge(name))) return 'a rotation, or the retirement of a version, is under way';
+    const isBusy = isUnfinished(await journal.read(name));
+    if (isBusy || !(await through(() => journal.purge(name))))
+      return 'a rotation, or the retirement of a version, is under way';
     this.#held.delete(name);
     this.#tell(name, { type: 'purged' });
     return undefined;
@@ -185,6 +200,10 @@ export class Lifecycle {
   #tell(secretName: string, event: EventBody): void {
     this.#events.next({ ...event, secretName, at: this.parts.clock.now() });
   }
+}
+
+function destroyedIn(notices: readonly VersionNotice[]): string[] {
+  return notices.flatMap(({ kind, versionId }) => (kind === 'destroyed' ? [versionId] : []));
 }
 
 /** An event without what all of them have. */

@@ -142,6 +142,6 @@ export function creationOf(name: string, options: CreateSecretOptions, versionId
     operation: 'createSecret',
     resource: secretResource(name, facts),
     facts: { requestTags: tags },
-    parameters: { type, tags: tagTexts(tags), versionId, rotator: options.rotation?.rotator },
+    parameters: { type, tags: tagTexts(tags), versionId, rotator: options.rotation?.rotator, key: options.key },
   };
 }

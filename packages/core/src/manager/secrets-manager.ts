@@ -4,13 +4,18 @@ import type { PolicyDocument } from '../access/policy-document.js';
 import type { PolicyChangeOptions, StoredSecretPolicy } from '../access/policy-store.js';
 import type { Principal } from '../access/principal.js';
 import { type CallContext, Caller } from '../doors/caller.js';
+import type { Asked } from '../doors/door.js';
+import { observed } from '../doors/observed.js';
 import { randomPassword, type PasswordOptions } from '../foundation/random-password.js';
+import type { LifecycleEvent } from '../lifecycle/lifecycle-events.js';
+import type { DeleteSecretOptions, DestroyVersionOptions } from '../lifecycle/lifecycle-requests.js';
 import type { RotationEvent } from '../rotation/rotation-events.js';
 import type { RotationResult } from '../rotation/rotation-result.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
 import type { SecretVersion } from '../versions/secret-version.js';
 import { AuditDesk } from './audit-desk.js';
 import type { SecretDescription, VersionDescription } from './descriptions.js';
+import { KeyDesk } from './key-desk.js';
 import type { SecretsManagerParts } from './manager-parts.js';
 import { PolicyDesk } from './policy-desk.js';
 import type {
@@ -23,6 +28,7 @@ import type {
   WantedSecret,
 } from './requests.js';
 import { SecretCatalogue } from './secret-catalogue.js';
+import { SecretEnds } from './secret-ends.js';
 import { SecretPolicies } from './secret-policies.js';
 import { SecretRotations } from './secret-rotations.js';
 import { SecretValues } from './secret-values.js';
@@ -44,6 +50,8 @@ export class SecretsManager {
   readonly #rotations: SecretRotations;
   readonly #secretPolicies: SecretPolicies;
   readonly #wanted: WantedSecrets;
+  readonly #ends: SecretEnds;
+  readonly #keys: KeyDesk;
   readonly #policies: PolicyDesk;
   readonly #audit: AuditDesk;
 
@@ -55,6 +63,8 @@ export class SecretsManager {
     this.#rotations = new SecretRotations(parts, caller);
     this.#secretPolicies = new SecretPolicies(parts, caller);
     this.#wanted = new WantedSecrets(parts, caller);
+    this.#ends = new SecretEnds(parts, caller);
+    this.#keys = new KeyDesk(parts, caller);
     this.#policies = new PolicyDesk(parts, caller);
     this.#audit = new AuditDesk(parts, caller);
   }
@@ -62,6 +72,11 @@ export class SecretsManager {
   /** Who may do what: identity policies, and what they come to. */
   get policies(): PolicyDesk {
     return this.#policies;
+  }
+
+  /** The master keys that seal values. */
+  get keys(): KeyDesk {
+    return this.#keys;
   }
 
   /** Who did what: the audit log. */
@@ -80,6 +95,12 @@ export class SecretsManager {
   /** Rotations as they happen, values never; nothing is replayed. Completes on shutdown. */
   get rotationEvents$(): Observable<RotationEvent> {
     return this.#rotations.events$;
+  }
+
+  /** What becomes of secrets and versions in time, told in the instance that acted; nothing is replayed. Completes on shutdown. */
+  get lifecycleEvents$(): Observable<LifecycleEvent> {
+    const asked: Asked = { operation: 'observeLifecycle', resource: STORE_RESOURCE };
+    return observed(this.#parts.door, this.#caller, asked, this.#parts.lifecycle.events$);
   }
 
   /**
@@ -184,6 +205,33 @@ export class SecretsManager {
   /** Starts the schedule of a secret again after `pauseRotation`, or after it stood still because too many rotations had failed. */
   async resumeRotation(name: string): Promise<SecretDescription> {
     return this.#rotations.resume(name);
+  }
+
+  /**
+   * Has a secret removed after a recovery window of 7 to 30 days, 30 by default. Until then it gives no value, takes none and does not rotate; what instances
+   * hold of it stays with them. With `force` it is gone at once, and nothing is returned. A rotation under way comes to its end first.
+   * @throws DeletionRequestError
+   * @throws SecretInUseError by force, while a rotation is under way or instances have credentials of their own of it
+   */
+  async deleteSecret(name: string, options: DeleteSecretOptions = {}): Promise<SecretDescription | undefined> {
+    return this.#ends.delete(name, options);
+  }
+
+  /** Takes a deletion back; restoring what is not deleted changes nothing. */
+  async restoreSecret(name: string): Promise<SecretDescription> {
+    return this.#ends.restore(name);
+  }
+
+  /**
+   * Destroys the value of an old version, with its data key, at once or `after` a while. It must have no stage, and be retired where it belongs to a target.
+   * @throws VersionNotFoundError, VersionInUseError, DeletionRequestError
+   */
+  async destroyVersion(
+    name: string,
+    versionId: string,
+    options: DestroyVersionOptions = {},
+  ): Promise<SecretDescription> {
+    return this.#ends.destroyVersion(name, versionId, options);
   }
 
   /**

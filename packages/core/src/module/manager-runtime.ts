@@ -9,6 +9,7 @@ import { AcknowledgementDoor } from '../doors/acknowledgement-door.js';
 import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
+import { lifecycleDoor } from '../doors/lifecycle-door.js';
 import { AUDIT_KEY_ENTRY, openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
@@ -107,7 +108,7 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
     clock,
     randomness,
     ids,
-    sealedEntries: [AUDIT_KEY_ENTRY, POLICY_KEY_ENTRY].map((key) => sealedEntry(key)),
+    sealedEntries: [sealedEntry(AUDIT_KEY_ENTRY), sealedEntry(POLICY_KEY_ENTRY)],
     ...versionOptions(options),
   });
   await versions.open();
@@ -209,9 +210,10 @@ async function wire(
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const keys = new KeyManager({ versions, instance, instances, clock, randomness });
-  const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness });
-  const parts = { door, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
+  const ends = lifecycleDoor(door, caller);
+  const keys = new KeyManager({ versions, instance, instances, clock, randomness, ends });
+  const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness, ends });
+  const parts = { door, keys, lifecycle, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
   const manager = new SecretsManager(parts, caller);
   const everyMs = options.audit?.useCountsEveryMs;
   const counts = log && new UseCounts({ log, clock, identity: caller.identity, everyMs });

@@ -14,36 +14,22 @@ export function noticeOf(
   report: PolicyReport,
   ownId: string,
 ): { readonly notice: Notice; readonly event: AuditEventInput } {
-  switch (report.type) {
-    case 'policies-off':
-      return {
-        notice: {
-          level: 'log',
-          message: `Policies are off: ${ownId}, this application, may do everything and nobody else anything. The first policy turns them on.`,
-        },
-        event: eventOf('PoliciesOff', {}),
-      };
-    case 'policies-changed':
-      return {
-        notice: { level: 'log', message: `The policies of change ${report.sequence} govern from now on.` },
-        event: eventOf('PoliciesChanged', { sequence: report.sequence }),
-      };
-    case 'policies-corrupt':
-      return {
-        notice: {
-          level: 'error',
-          message: `These policies cannot be trusted, and what they govern is denied until they are set anew: ${report.policies.join(', ')}`,
-        },
-        event: eventOf('PoliciesCorrupt', { policies: report.policies }),
-      };
-    default: {
-      const why = isSecretsError(report.error) ? report.error.message : 'the store failed';
-      return {
-        notice: { level: 'warn', message: `The policies could not be read, and the last ones known go on: ${why}` },
-        event: eventOf('PoliciesUnreadable', {}),
-      };
-    }
+  if (report.type === 'policies-off') {
+    const message = `Policies are off: ${ownId}, this application, may do everything and nobody else anything. The first policy turns them on.`;
+    return { notice: { level: 'log', message }, event: eventOf('PoliciesOff', {}) };
   }
+  if (report.type === 'policies-changed') {
+    const message = `The policies of change ${report.sequence} govern from now on.`;
+    return { notice: { level: 'log', message }, event: eventOf('PoliciesChanged', { sequence: report.sequence }) };
+  }
+  if (report.type === 'policies-corrupt') {
+    const { policies } = report;
+    const message = `These policies cannot be trusted, and what they govern is denied until they are set anew: ${policies.join(', ')}`;
+    return { notice: { level: 'error', message }, event: eventOf('PoliciesCorrupt', { policies }) };
+  }
+  const why = isSecretsError(report.error) ? report.error.message : 'the store failed';
+  const message = `The policies could not be read, and the last ones known go on: ${why}`;
+  return { notice: { level: 'warn', message }, event: eventOf('PoliciesUnreadable', {}) };
 }
 
 /** What the audit log is told of the integrity of the store. */

@@ -72,6 +72,8 @@ export interface DoorsWorldOptions extends Pick<SecretsModuleOptions, 'rotators'
   /** In front of the policy that lets the application and its rotators do everything. */
   readonly statements?: readonly PolicyStatement[];
   readonly rotator?: TargetRotator;
+  /** How often policies are looked at without a hint, so that weeks can go by quickly. */
+  readonly refreshIntervalMs?: number;
 }
 
 export function everything(...statements: readonly PolicyStatement[]): IdentityPolicy {
@@ -90,6 +92,7 @@ export const denying = (action: string, more: Partial<PolicyStatement> = {}): Po
 export async function startDoors({
   statements = [],
   rotator,
+  refreshIntervalMs,
   ...options
 }: DoorsWorldOptions = {}): Promise<DoorsWorld> {
   const sink = new WatchedSink();
@@ -99,7 +102,10 @@ export async function startDoors({
   const world = await startWorld({
     store: tracedStore(memoryStore(), traces),
     keys: tracedKeys(ephemeralKeys(), traces),
-    policies: { builtIn: [everything(...statements)] },
+    policies: {
+      builtIn: [everything(...statements)],
+      ...(refreshIntervalMs === undefined ? {} : { refreshIntervalMs, maxStalenessMs: 3 * refreshIntervalMs }),
+    },
     audit: { origin: ORIGIN, sinks: [{ sink, mode: 'required' }], timeLimitMs: LIMIT_MS },
     ...options,
     rotators: [named(acting), ...(options.rotators ?? [])],
@@ -160,11 +166,7 @@ function tracedStore(store: StoreDriver, traces: Traces): StoreDriver {
 
 function tracedKeys(keys: KeyProvider, traces: Traces): KeyProvider {
   return {
-    name: keys.name,
-    open: () => keys.open(),
-    close: () => keys.close(),
-    active: () => keys.active(),
-    wrap: (...parameters) => keys.wrap(...parameters),
+    ...keys,
     unwrap: (...parameters) => {
       traces.unwrapped += 1;
       return keys.unwrap(...parameters);
