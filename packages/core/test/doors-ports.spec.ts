@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { type AuditAnomaly, type AuditEvent, OPERATIONS, secretLink } from '@nestjs-secrets/core';
+import { type AuditAnomaly, type AuditEvent, OPERATIONS, recordPayload, secretLink } from '@nestjs-secrets/core';
 import {
   denying,
   type DoorsWorld,
@@ -95,7 +95,7 @@ describe('a live handle', () => {
     ).toEqual(['v1', 'v2']);
     // Its word is in the store, with what the consumer holds.
     const word = await world.store.get(`ack/Db:${world.runtime.own?.instance.id}`);
-    expect(JSON.parse(Buffer.from(word?.value ?? []).toString())).toMatchObject({
+    expect(JSON.parse(Buffer.from(recordPayload(word?.value ?? new Uint8Array())).toString())).toMatchObject({
       promotion: 2,
       held: [{ versionIds: ['v1', 'v2'] }],
     });

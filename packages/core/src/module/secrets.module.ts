@@ -2,6 +2,7 @@ import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, t
 import { decideForHandler } from '../doors/guarding.js';
 import { SecretsError } from '../foundation/errors.js';
 import type { SecretHandle } from '../client/secret-handle.js';
+import { StoreIntegrity } from '../integrity/store-integrity.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
 import { type InjectedFactory, type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
@@ -58,6 +59,11 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager(),
       },
       {
+        provide: StoreIntegrity,
+        inject: [SECRETS_RUNTIME],
+        useFactory: (runtime: SecretsRuntime) => runtime.own?.integrity,
+      },
+      {
         provide: ACCESS_CONTROL,
         inject: [SECRETS_RUNTIME],
         useFactory: accessControl,
@@ -68,7 +74,7 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         useFactory: (runtime: SecretsRuntime) => new SecretsHealthIndicator(runtime),
       },
     ],
-    exports: [SecretsManager, ACCESS_CONTROL, SecretsHealthIndicator],
+    exports: [SecretsManager, StoreIntegrity, ACCESS_CONTROL, SecretsHealthIndicator],
   };
 }
 
