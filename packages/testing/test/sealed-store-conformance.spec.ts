@@ -27,8 +27,8 @@ function sealedHarness(): StoreDriverHarness {
   const inner = sharedHarness();
   return {
     ...inner,
-    async createStore() {
-      const store = await inner.createStore();
+    async createStore(faults) {
+      const store = await inner.createStore(faults);
       const keys = ephemeralKeys();
       return { connect: () => sealed(store.connect(), keys), dispose: () => store.dispose() };
     },
