@@ -27,8 +27,8 @@ function sealedHarness(): StoreDriverHarness {
   const inner = sharedHarness();
   return {
     ...inner,
-    async createStore(faults) {
-      const store = await inner.createStore(faults);
+    async createStore(willFail) {
+      const store = await inner.createStore(willFail);
       const keys = ephemeralKeys();
       return { connect: () => sealed(store.connect(), keys), dispose: () => store.dispose() };
     },
