@@ -81,8 +81,8 @@ export class KeyKeeper {
     const { tasks, clock, instance, instances, signal } = this.context;
     let isWaiting = false;
     await this.#quietly('looking after keys', async () => {
-      await this.publication.acknowledge();
       const open = await tasks.list();
+      await this.publication.acknowledge(open);
       for (const one of carriesOut ? open : []) {
         if (await tasks.take(one)) this.#carryOut(one.task);
         else isWaiting = true;
