@@ -264,7 +264,7 @@ async function startObserver(
 ): Promise<INestApplicationContext> {
   await createLocalKeyFile(keys);
   const module = SecretsModule.forRoot({
-    store: fleetStoreAt(place, OBSERVER, 5000),
+    store: fleetStoreAt(place, OBSERVER, answerWithinMs),
     keys: localKeyFile({ path: keys }),
     rotate: false,
   });
