@@ -85,7 +85,7 @@ export class Fleet {
       await Promise.all(Array.from({ length: options.processes }, () => FaultyLink.to(place))),
       await FaultyLink.to(target),
     ];
-    const observer = await startObserver(place, path.join(folder, 'keys.json'), options.observerWithinMs ?? 2_000);
+    const observer = await startObserver(place, path.join(folder, 'keys.json'), options.observerWithinMs ?? 10_000);
     const fleet = new Fleet(options, folder, { store, target }, otherStore, storeLinks, rotatorLink, observer);
     try {
       if (otherStore === undefined) await installAudit((sql) => fleet.inStore(sql));
