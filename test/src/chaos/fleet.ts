@@ -29,7 +29,7 @@ export interface FleetOptions {
   readonly leaseMs?: number;
   /** How long the store may take to answer, in milliseconds; 5000 by default. Less where the test takes the store away. */
   readonly answerWithinMs?: number;
-  /** The same for the observer; 2000 by default. */
+  /** The same for the observer; 10,000 by default. */
   readonly observerWithinMs?: number;
   readonly roles?: number;
   readonly every?: Duration;
