@@ -79,7 +79,7 @@ async function boot(order: CanaryOrder, failing: ReadonlySet<FailingStep>): Prom
         store,
         keys,
         rotators: [talkative],
-        audit: { folder: path.join(place.folder, 'audit') },
+        audit: { folder: path.join(place.folder, 'audit'), timeLimitMs: 60_000 },
       }),
       SecretsModule.forFeature([apiKey, credentials]),
       TypeOrmModule.forRootAsync({
