@@ -101,7 +101,7 @@ describe.each(['gone', 'hanging'] as const)('an application whose required audit
     await rm(home, { recursive: true, force: true });
   });
 
-  it('I8: says so at every operation, does none of them, serves every query, and needs no restart', async () => {
+  it('I8 says so at every operation, does none of them, serves every query, and needs no restart', async () => {
     const manager = app.get(SecretsManager);
     const dataSource = app.get(DataSource);
     await manager.rotateSecret(CREDENTIALS, { until: 'retired' });
