@@ -120,6 +120,7 @@ describe.each<Strategy>(['alternating-users', 'single-user'])(
           expect.stringMatching(/secrets\.db$/),
           expect.stringMatching(/-wal$/),
           expect.stringMatching(/-shm$/),
+          expect.stringMatching(/audit-\d+\.jsonl$/),
         ]),
       );
       expect(leaks(secrets, files)).toEqual([]);

@@ -7,6 +7,8 @@ import { SecretsManager } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource } from 'typeorm';
 import { main as customRotator } from '../examples/custom-rotator.js';
+import { main as leakedKey } from '../examples/leaked-key.js';
+import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
 import { main as oneHandle } from '../examples/one-handle.js';
@@ -31,8 +33,25 @@ describe('the examples of the guide', () => {
     });
   });
 
+  it('guarded-application.ts', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-guarded-'));
+    expect(await guardedApplication(folder)).toEqual({
+      read: 'SecretVersion(billing/db@v1)',
+      refused: 'ACCESS_DENIED',
+      whyNot: ['widen-actions policy/billing-readers'],
+      readers: ['remote/billing-eu: 1'],
+      denied: ['remote/billing-eu PutSecretValue from 203.0.113.9'],
+      verdict: 'intact',
+    });
+    await rm(folder, { recursive: true });
+  });
+
   it('testing-an-application.ts', async () => {
     expect(await testingAnApplication()).toEqual(['hello.first', 'hello.second']);
+  });
+
+  it('leaked-key.ts', async () => {
+    expect(await leakedKey()).toEqual(['1 disabled', '2 active', 'a value is still there']);
   });
 
   it('one-handle.ts', async () => {

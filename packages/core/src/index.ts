@@ -8,6 +8,14 @@ export * from './store/store-driver.js';
 export * from './store/store-request.js';
 export * from './store/hint-listeners.js';
 export * from './store/memory-store.js';
+export * from './store/back-off.js';
+export * from './store/deadline.js';
+export * from './store/key-range.js';
+export type { Lookout } from './store/lookout.js';
+export * from './store/remote-store.js';
+export * from './store/revision-poll.js';
+export * from './store/session-lookout.js';
+export * from './store/store-calls.js';
 export * from './access/access-errors.js';
 export * from './access/access-request.js';
 export * from './access/actions.js';
@@ -20,6 +28,17 @@ export { checkIdentityPolicy, checkSecretPolicy, type ValidIdentityPolicy } from
 export * from './access/principal.js';
 export type { Simulation, UnmetCondition, WhatIf } from './access/simulation.js';
 export * from './encryption/key-provider.js';
+export * from './integrity/integrity-findings.js';
+export { recordPayload } from './integrity/record-seal.js';
+export { SealedStore } from './integrity/sealed-store.js';
+export * from './integrity/store-integrity.js';
+export {
+  printStoreHead,
+  storeHeadsIn,
+  type StoreHead,
+  type StoreVerification,
+  type VerifyStoreOptions,
+} from './integrity/verify-store.js';
 export * from './versions/secret-version.js';
 export type { Acknowledgement } from './fleet/acknowledgements.js';
 export * from './fleet/process-identity.js';
@@ -69,9 +88,36 @@ export * from './versions/secret-definition.js';
 export type { VersionState } from './versions/secret-record.js';
 export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
-export * from './encryption/local-key-file.js';
+export { createLocalKeyFile, localKeyFile, type LocalKeyFileOptions } from './encryption/local-key-file.js';
+export * from './encryption/passphrase-key-file.js';
+export type { PassphraseSource } from './encryption/passphrase-wrapping.js';
+export * from './encryption/remote-key-provider.js';
+export * from './encryption/remote-key-names.js';
+export type { RemoteCallOptions } from './encryption/remote-calls.js';
+export * from './encryption/keys/key-errors.js';
+export type { CmkState } from './encryption/keys/key-record.js';
+export type { KeyDescription, KeyPage, KeyVersionDescription, RunningRewrap } from './keys/key-descriptions.js';
+export type { KeyEvent, RewrapReport } from './keys/key-events.js';
+export type { KeyManager } from './keys/key-manager.js';
+export type { KeyDesk } from './manager/key-desk.js';
+export type {
+  CreateKeyOptions,
+  RewrapScope,
+  RotateKeyOptions,
+  ScheduleDestructionOptions,
+} from './keys/key-requests.js';
+export * from './lifecycle/lifecycle-events.js';
+export type { DeleteSecretOptions, DestroyVersionOptions } from './lifecycle/lifecycle-requests.js';
+export type { SealedEntry } from './versions/sealed-values.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
-export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export { SecretsRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export type { ManagerRuntime } from './module/manager-runtime.js';
+export type { Notice } from './module/notices.js';
+export * from './module/access-options.js';
+export type { CallContext } from './doors/caller.js';
+export { AuditDesk, type LeftLog, type VerifyOptions } from './manager/audit-desk.js';
+export { PolicyDesk, type WantedPolicy } from './manager/policy-desk.js';
+export type { RotationReport, StepOperation } from './rotation/step-door.js';
 export type { SecretHandle } from './client/secret-handle.js';
 export type { ScheduleTimers } from './rotation/rotation-scheduler.js';
 export type { AuditKey, ChainHead, ChainKey, SealedRecord } from './audit/audit-chain.js';
@@ -80,6 +126,7 @@ export {
   AuditEventError,
   AuditFolderError,
   AuditLogDamagedError,
+  AuditOffError,
   AuditOptionsError,
   AuditUnavailableError,
   CheckpointError,

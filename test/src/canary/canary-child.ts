@@ -75,7 +75,12 @@ async function boot(order: CanaryOrder, failing: ReadonlySet<FailingStep>): Prom
   const root = {
     module: EmptyModule,
     imports: [
-      SecretsModule.forRoot({ store, keys, rotators: [talkative] }),
+      SecretsModule.forRoot({
+        store,
+        keys,
+        rotators: [talkative],
+        audit: { folder: path.join(place.folder, 'audit'), timeLimitMs: 60_000 },
+      }),
       SecretsModule.forFeature([apiKey, credentials]),
       TypeOrmModule.forRootAsync({
         imports: [SecretsModule.forFeature([CREDENTIALS])],
@@ -207,7 +212,10 @@ async function live(order: CanaryOrder): Promise<void> {
   await failQueries(app);
   showEverything(app);
   mkdirSync(order.copyFolder);
-  cpSync(order.place.folder, order.copyFolder, { recursive: true, filter: (file) => path.basename(file) !== 'keys' });
+  cpSync(order.place.folder, order.copyFolder, {
+    recursive: true,
+    filter: (file) => !/^(keys|lock-.*)$/.test(path.basename(file)),
+  });
   await app.close();
   await startWithWrongKey(order);
   await liveOnPostgres(order);

@@ -1,5 +1,6 @@
 import type { DatabaseCredentials, Duration, RotateSecretOptions, RotationEvent } from '@nestjs-secrets/core';
 import type { Address } from './faulty-link.js';
+import type { FleetStorePlace } from './fleet-store.js';
 
 export const CREDENTIALS = 'FleetDbCreds';
 export const BASE_NAME = 'fleet';
@@ -12,7 +13,7 @@ export interface FleetOrder {
   readonly log: string;
   /** The key file, which all processes share. */
   readonly keys: string;
-  readonly store: Address & { readonly database: string; readonly credentials: DatabaseCredentials };
+  readonly store: FleetStorePlace;
   /** As the application reaches it. */
   readonly target: Address & { readonly database: string };
   /** As rotations reach it. */
@@ -39,6 +40,8 @@ export type FleetQuestion =
   /** `crashAt` names the crash point at which the process ends by SIGKILL. */
   | { readonly ask: 'rotate'; readonly options: RotateSecretOptions; readonly crashAt?: string }
   | { readonly ask: 'health' }
+  /** Seals everything under the default master key anew; answers with the report. */
+  | { readonly ask: 'rewrap' }
   /** Whether the administrator's credentials that rotations use are right. */
   | { readonly ask: 'admin'; readonly works: boolean }
   /** Answers with the number of queries that have not ended within the limit. */

@@ -14,6 +14,7 @@ import { SchedulerRegistry } from '@nestjs/schedule';
 import { systemClock } from '../foundation/clock.js';
 import type { ChangeListener } from './change-listener.js';
 import { definitionsOf } from './definition-scan.js';
+import { logIntegrityEvent } from './integrity-log.js';
 import { logRotationEvent } from './rotation-log.js';
 import { scheduleTimers } from './schedule-timers.js';
 import { SecretsExplorer } from './secrets-explorer.js';
@@ -50,7 +51,8 @@ function schedulerRegistry(moduleRef: ModuleRef): SchedulerRegistry | undefined 
       inject: [configurable.MODULE_OPTIONS_TOKEN, ModuleRef, ModulesContainer],
       useFactory: async (options: SecretsModuleOptions, moduleRef: ModuleRef, modules: ModulesContainer) => {
         const timers = scheduleTimers(options.clock ?? systemClock, () => schedulerRegistry(moduleRef));
-        const runtime = await SecretsRuntime.start(options, timers);
+        const logger = new Logger('Secrets');
+        const runtime = await SecretsRuntime.start(options, timers, ({ level, message }) => logger[level](message));
         for (const definition of definitionsOf(modules)) runtime.announce(definition);
         return runtime;
       },
@@ -70,7 +72,8 @@ export class SecretsCoreModule
     private readonly explorer: SecretsExplorer,
   ) {
     super();
-    runtime.own?.manager.rotationEvents$.subscribe((event) => logRotationEvent(this.logger, event));
+    runtime.own?.engine.events$.subscribe((event) => logRotationEvent(this.logger, event));
+    runtime.own?.integrity?.events$.subscribe((event) => logIntegrityEvent(this.logger, event));
   }
 
   onModuleInit(): void {
