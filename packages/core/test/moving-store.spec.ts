@@ -115,6 +115,60 @@ describe('a store that is moved', () => {
     expect((await to.contents()).get('late')).toBe('value');
   });
 
+  it('shows nothing old to a process that has heard nothing, as soon as somebody has written to the new store', async () => {
+    const deaf = new Process();
+    deaf.hears = () => false;
+    const [mover, late] = [await instance(), await instance(deaf)];
+    await put(mover, { a: 'old' });
+    await clock.advance(1000);
+    let isMoved = false;
+    const moving = mover.move().then(() => (isMoved = true));
+    // Has just been told that the old store is the one to read from.
+    expect(await read(late, 'a')).toBe('old');
+    for (let step = 0; step < 500 && !isMoved; step += 1) await clock.advance(5);
+    await moving;
+    await put(mover, { a: 'new' });
+    expect(await read(late, 'a')).toBe('new');
+    expect((await late.list({ prefix: 'a', limit: 1 })).map(({ value }) => Buffer.from(value).toString())).toEqual(['new']);
+  });
+
+  it('believes no driver: what did not arrive is found, also at the very end', async () => {
+    const process = new Process();
+    const door = to.door(process);
+    const lost = new Set<string>();
+    const losing: StoreDriver = {
+      ...door,
+      commit: (commit) =>
+        door.commit({
+          ...commit,
+          // Of each key the first copy gets lost on its way.
+          writes: commit.writes.filter(({ key }) => {
+            if (key.startsWith('moving/') || lost.has(key)) return true;
+            lost.add(key);
+            return false;
+          }),
+        }),
+    };
+    const mover = movingStore({ from: from.door(process), to: losing, clock, freezeMs: FREEZE_MS, leaseMs: LEASE_MS });
+    await mover.open();
+    opened.push(mover);
+    await put(mover, { a: 'value', b: 'value' });
+    const other = await instance();
+    let isLate = false;
+    mover.moves$.subscribe((event) => {
+      process.delay = () => 0;
+      if (event.type !== 'copied' || isLate) return;
+      isLate = true;
+      // Between the copying and the freeze.
+      process.delay = () => 30;
+      void put(other, { late: 'value' });
+    });
+    await eventually(mover.move());
+    expect(lost.has('late')).toBe(true);
+    expect(await to.contents()).toEqual(await from.contents());
+    expect((await to.contents()).get('late')).toBe('value');
+  });
+
   it('never takes a revision of one store for one of the other', async () => {
     const [store, mover] = [await instance(), await instance()];
     for (let round = 0; round < 40; round += 1) await put(store, { a: `a${round}`, [`b/${round}`]: 'b' });

@@ -44,7 +44,7 @@ export class Database {
         }),
       watch: (onHint, prefixes) => {
         const end = data.watch((hint) => {
-          if (!process.isDead) onHint(hint);
+          if (!process.isDead && process.hears()) onHint(hint);
         }, prefixes);
         ends.add(end);
         return end;
@@ -77,6 +77,8 @@ export class Process {
   effect: Effect = () => undefined;
   /** How many turns of the event loop a message takes. */
   delay: () => number = () => 0;
+  /** Whether the next hint gets to it. */
+  hears: () => boolean = () => true;
 
   async alive(store: string): Promise<void> {
     for (let turn = this.delay(); turn > 0; turn -= 1) await nextTurn();
