@@ -269,7 +269,14 @@ describeWithSofthsm('an application whose keys move into a token', () => {
     try {
       const pin = await tokens.make('orders');
       const token = (): KeyProvider =>
-        pkcs11Keys({ library: tokens.library, token: 'orders', pin, id: 'orders', deadlineMs: 60_000, attemptMs: 60_000 });
+        pkcs11Keys({
+          library: tokens.library,
+          token: 'orders',
+          pin,
+          id: 'orders',
+          deadlineMs: 60_000,
+          attemptMs: 60_000,
+        });
       await expectToMove(sealedKeyFile, token);
     } finally {
       await tokens.dispose();

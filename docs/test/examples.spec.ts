@@ -8,6 +8,7 @@ import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres
 import { DataSource } from 'typeorm';
 import { main as customRotator } from '../examples/custom-rotator.js';
 import { main as leakedKey } from '../examples/leaked-key.js';
+import { main as moving } from '../examples/moving.js';
 import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
@@ -48,6 +49,10 @@ describe('the examples of the guide', () => {
 
   it('testing-an-application.ts', async () => {
     expect(await testingAnApplication()).toEqual(['hello.first', 'hello.second']);
+  });
+
+  it('moving.ts', async () => {
+    expect(await moving()).toEqual(['moved', 'entries,', '0 left', 'a value is still there']);
   });
 
   it('leaked-key.ts', async () => {

@@ -148,7 +148,9 @@ describe('moving from one key provider to another', () => {
     const one = await join(both());
     expect(await namedIn(to)).toEqual([]);
     const before = await namedIn(from);
-    expect(before).toEqual(expect.arrayContaining(['store', 'integrity/store', 'integrity/key', 'integrity/key-copy', 'policy/key']));
+    expect(before).toEqual(
+      expect.arrayContaining(['store', 'integrity/store', 'integrity/key', 'integrity/key-copy', 'policy/key']),
+    );
     const { keys, left, rewrapped } = await eventually(one.manager.keys.move());
     expect(left).toEqual([]);
     expect(rewrapped).toMatchObject({ failed: 0, resealed: 4 });

@@ -129,7 +129,9 @@ describe('a store that is moved', () => {
     await moving;
     await put(mover, { a: 'new' });
     expect(await read(late, 'a')).toBe('new');
-    expect((await late.list({ prefix: 'a', limit: 1 })).map(({ value }) => Buffer.from(value).toString())).toEqual(['new']);
+    expect((await late.list({ prefix: 'a', limit: 1 })).map(({ value }) => Buffer.from(value).toString())).toEqual([
+      'new',
+    ]);
   });
 
   it('believes no driver: what did not arrive is found, also at the very end', async () => {
@@ -181,7 +183,9 @@ describe('a store that is moved', () => {
     expect(await store.revision()).toBeGreaterThanOrEqual(moved?.revision ?? Infinity);
     // What was read before the move, and has not changed since, still counts.
     const conditions = [{ key: 'a', revision: known?.revision ?? 0 }];
-    expect(await store.commit({ conditions, writes: [{ key: 'a', value: Buffer.from('next') }] })).toBeGreaterThan(highest);
+    expect(await store.commit({ conditions, writes: [{ key: 'a', value: Buffer.from('next') }] })).toBeGreaterThan(
+      highest,
+    );
     expect(await store.commit({ conditions, writes: [{ key: 'a', value: Buffer.from('again') }] })).toBeUndefined();
     const stale = [{ key: 'b/3', revision: (old?.revision ?? 0) - 1 }];
     expect(await store.commit({ conditions: stale, writes: [{ key: 'b/3', value: null }] })).toBeUndefined();
@@ -199,9 +203,7 @@ describe('a store that is moved', () => {
     mover.moves$.subscribe(({ type }) => {
       if (type === 'frozen') process.delay = () => 200;
     });
-    const frozen = new Promise<void>((resolve) =>
-      mover.moves$.subscribe(({ type }) => type === 'frozen' && resolve()),
-    );
+    const frozen = new Promise<void>((resolve) => mover.moves$.subscribe(({ type }) => type === 'frozen' && resolve()));
     const moving = mover.move();
     await eventually(frozen);
     expect(await read(store, 'a')).toBe('before');
@@ -291,6 +293,21 @@ describe('a store that is moved', () => {
     await eventually(moving);
     expect(await eventually(second)).toMatch(/STORE_MOVE_BUSY|nothing was thrown/);
     expect(await to.contents()).toEqual(await from.contents());
+  });
+
+  it('is left to a mover that is slow and alive', async () => {
+    const process = new Process();
+    const [one, other] = [await instance(process), await instance()];
+    await fill(one, 730);
+    const begun = new Promise<void>((resolve) => one.moves$.subscribe(({ type }) => type === 'copying' && resolve()));
+    process.delay = () => 40;
+    const moving = one.move();
+    moving.catch(() => undefined);
+    await eventually(begun);
+    expect(await codeOf(eventually(other.move()))).toBe('STORE_MOVE_BUSY');
+    process.delay = () => 0;
+    await eventually(moving);
+    expect(await other.phase()).toBe('moved');
   });
 
   it('shows nothing of the move to those above, and takes nothing of theirs there', async () => {

@@ -19,7 +19,7 @@ import { describeKeyRecord, type KeyDescription, type KeyPage } from './key-desc
 import { KeyDestruction, refuseDefault } from './key-destruction.js';
 import { type KeyEvent, reportOf, type RewrapReport } from './key-events.js';
 import { KeyKeeper } from './key-keeper.js';
-import { KeyMove, type KeyMoveReport, type KeyMoveSteps } from './key-move.js';
+import { KeyMove, type KeyMoveReport } from './key-move.js';
 import type { KeyContext, KeyParts } from './key-parts.js';
 import { KeyPublication } from './key-publication.js';
 import { type KeyTask, KeyTasks, newRewrap, type PublicationTask } from './key-tasks.js';
@@ -255,20 +255,14 @@ export class KeyManager {
    * @throws KeyNotPublishedError when some instance does not have the new keys by the deadline; nothing is sealed under them then
    */
   async move(options: MoveKeysOptions = {}): Promise<KeyMoveReport> {
-    const deadline = durationOf('deadline', options.deadline ?? DEFAULT_DEADLINE_MS);
-    const published = (id: string, version: number): Promise<void> =>
-      this.#published(this.#versions.task({ id, version }, false), deadline);
-    const steps: KeyMoveSteps = {
-      enter: async (id, description) => void (await this.createKey({ id, description, deadline })),
-      revive: async (id) => {
-        const task = await this.#versions.add(id, false, (record) => this.#versions.next(record));
-        await this.#published(task, deadline);
-      },
-      publish: ({ id, version }) => published(id, version),
+    const deadlineMs = durationOf('deadline', options.deadline ?? DEFAULT_DEADLINE_MS);
+    return new KeyMove(this.#context, {
+      versions: this.#versions,
+      published: (task) => this.#published(task, deadlineMs),
+      enter: (id, description) => this.createKey({ id, description, deadline: deadlineMs }),
       rewrapAll: () => this.rewrap('all'),
       uses: (id, versions) => this.#destruction.uses(id, versions),
-    };
-    return new KeyMove(this.#context, steps).run(options);
+    }).run(options);
   }
 
   /** Destroys whatever of a key is due by now; called when its time has come. */

@@ -5,6 +5,8 @@ import { activeVersion, type CmkRecord, createdVersion, retire } from '../encryp
 import type { RewrapReport } from './key-events.js';
 import type { KeyContext } from './key-parts.js';
 import type { MoveKeysOptions } from './key-requests.js';
+import type { PublicationTask } from './key-tasks.js';
+import type { KeyVersions } from './key-versions.js';
 
 const PAGE = 100;
 
@@ -19,12 +21,11 @@ export interface KeyMoveReport {
 
 /** What the move needs of the other parts. */
 export interface KeyMoveSteps {
-  /** Enters a key of the provider and resolves once every instance can use it. */
-  enter(id: string, description: string): Promise<void>;
-  /** Gives a key that has no version in use its next one, and resolves once every instance can use it. */
-  revive(id: string): Promise<void>;
-  /** Resolves once the version that waits is in use. */
-  publish(cmk: CmkRef): Promise<void>;
+  readonly versions: KeyVersions;
+  /** Resolves once a version is in use. */
+  published(task: PublicationTask): Promise<void>;
+  /** Enters a key of the provider and resolves once it is in use. */
+  enter(id: string, description: string): Promise<unknown>;
   rewrapAll(): Promise<RewrapReport>;
   /** Some of what is sealed under versions of a key. */
   uses(id: string, versions: ReadonlySet<number>): Promise<string[]>;
@@ -68,9 +69,12 @@ export class KeyMove {
     for (const record of old) {
       const named = options.into?.[record.id] ?? record.aliases.map((alias) => options.into?.[alias]).find(isText);
       if (named !== undefined && !there.has(named))
-        throw new KeyRequestError(`The key provider ${provider.name} has no key ${named}, which ${record.id} is to go to.`);
+        throw new KeyRequestError(
+          `The key provider ${provider.name} has no key ${named}, which ${record.id} is to go to.`,
+        );
       const decided = record.movedTo !== undefined && there.has(record.movedTo) ? record.movedTo : undefined;
-      const to = decided ?? named ?? (record.id === defaultId ? (await provider.active()).id : await made(record, provider));
+      const to =
+        decided ?? named ?? (record.id === defaultId ? (await provider.active()).id : await made(record, provider));
       pairs.push({ from: record.id, to: await this.#decide(record.id, to, there) });
     }
     return pairs;
@@ -96,11 +100,13 @@ export class KeyMove {
       return;
     }
     const waiting = createdVersion(found.record);
-    if (waiting !== undefined) return this.steps.publish({ id: to, version: waiting.version });
+    const { versions } = this.steps;
+    if (waiting !== undefined) return this.steps.published(versions.task({ id: to, version: waiting.version }, false));
     if (found.record.movedTo !== undefined)
       // Moved away from before, it is come back to.
       await this.#store.change(to, ({ movedTo: _before, ...record }) => ({ record }));
-    if (activeVersion(found.record) === undefined) await this.steps.revive(to);
+    if (activeVersion(found.record) === undefined)
+      await this.steps.published(await versions.add(to, false, (record) => versions.next(record)));
   }
 
   /** From here on nothing new is sealed under the old key; what is, still opens. */
@@ -126,7 +132,9 @@ export class KeyMove {
       const page = await versions.list({ prefix: '', limit: PAGE, ...(after === undefined ? {} : { after }) });
       for (const { name, record } of page) {
         if (record?.key !== from) continue;
-        await versions.change(name, (before) => (before?.key === from ? { record: { ...before, key: to } } : undefined));
+        await versions.change(name, (before) =>
+          before?.key === from ? { record: { ...before, key: to } } : undefined,
+        );
       }
       if (page.length < PAGE) return;
       after = page.at(-1)?.name;

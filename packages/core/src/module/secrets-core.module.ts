@@ -77,7 +77,8 @@ export class SecretsCoreModule
     runtime.own?.engine.events$.subscribe((event) => logRotationEvent(this.logger, event));
     runtime.own?.integrity?.events$.subscribe((event) => logIntegrityEvent(this.logger, event));
     const { store } = runtime.options;
-    if (store !== undefined && isMovingStore(store)) store.moves$.subscribe((event) => logMoveEvent(this.logger, event));
+    if (store !== undefined && isMovingStore(store))
+      store.moves$.subscribe((event) => logMoveEvent(this.logger, event));
   }
 
   onModuleInit(): void {

@@ -164,7 +164,8 @@ export class Leases {
     const found = (await versions.find(secretName))?.record;
     const policy = found?.rotation;
     // Grows with every commit, and so faster than anything that is counted in a record.
-    if (policy?.lease !== undefined) await this.#make(secretName, policy, await lastingRevision(versions.store), found?.key);
+    if (policy?.lease !== undefined)
+      await this.#make(secretName, policy, await lastingRevision(versions.store), found?.key);
   }
 
   /** Whether there is a credential to be renewed: none is left when others revoked it, or while a new one could not be made. */

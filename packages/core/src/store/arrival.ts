@@ -1,5 +1,12 @@
 import { StoreMoveError } from './move-errors.js';
-import { ARRIVAL_KEY, type ArrivalRecord, type PhaseRecord, readArrival, readPhase, recordWrite } from './move-records.js';
+import {
+  ARRIVAL_KEY,
+  type ArrivalRecord,
+  type PhaseRecord,
+  readArrival,
+  readPhase,
+  recordWrite,
+} from './move-records.js';
 import { isEmpty } from './copy-pass.js';
 import { busy } from './mover-tenure.js';
 import type { StoreDriver, StoreWrite } from './store-driver.js';

@@ -60,7 +60,6 @@ export interface ArrivalRecord {
   readonly report?: MoveReport;
 }
 
-
 export interface MoverRecord {
   readonly format: 1;
   readonly holder: string;
@@ -75,6 +74,8 @@ export function movedPhase({ id, offset = 0, report }: ArrivalRecord, to: string
   return { record, revision: offset - base };
 }
 
+const PHASES: readonly MovePhase[] = ['none', 'copying', 'frozen', 'moved'];
+
 export const NO_MOVE: KnownPhase = {
   record: { format: 1, phase: 'none', id: '', to: '', freezeMs: 0 },
   revision: 0,
@@ -88,8 +89,7 @@ export function recordWrite(key: string, record: PhaseRecord | ArrivalRecord | M
 export async function readPhase(from: StoreDriver): Promise<KnownPhase> {
   const entry = await from.get(PHASE_KEY);
   if (entry === undefined) return NO_MOVE;
-  const record = parse<PhaseRecord>(entry);
-  if (!['none', 'copying', 'frozen', 'moved'].includes(record.phase)) throw corrupt(entry);
+  const record = parsed(entry, (value: PhaseRecord) => value.format === 1 && PHASES.includes(value.phase));
   return { record, revision: entry.revision };
 }
 
@@ -99,9 +99,10 @@ export async function readArrival(
 ): Promise<{ readonly record: ArrivalRecord; readonly revision: number } | undefined> {
   const entry = await to.get(ARRIVAL_KEY);
   if (entry === undefined) return undefined;
-  const record = parse<ArrivalRecord>(entry);
-  const { state, offset } = record;
-  if (state !== 'arriving' && (state !== 'arrived' || !Number.isSafeInteger(offset))) throw corrupt(entry);
+  const record = parsed(entry, ({ format, state, offset }: ArrivalRecord) => {
+    const isWhole = state === 'arriving' || (state === 'arrived' && Number.isSafeInteger(offset));
+    return format === 1 && isWhole;
+  });
   return { record, revision: entry.revision };
 }
 
@@ -110,7 +111,9 @@ export async function readMover(
   from: StoreDriver,
 ): Promise<{ readonly record: MoverRecord; readonly revision: number } | undefined> {
   const entry = await from.get(MOVER_KEY);
-  return entry && { record: parse<MoverRecord>(entry), revision: entry.revision };
+  if (entry === undefined) return undefined;
+  const record = parsed(entry, ({ format, leaseMs }: MoverRecord) => format === 1 && leaseMs > 0);
+  return { record, revision: entry.revision };
 }
 
 /**
@@ -148,17 +151,12 @@ export async function lastingRevision(store: StoreDriver): Promise<number> {
   return (await arrivalOffset(store)) + (await store.revision());
 }
 
-function parse<R extends { readonly format: 1 }>(entry: StoreEntry): R {
-  let record: R | undefined;
+function parsed<R>(entry: StoreEntry, isWhole: (record: R) => boolean): R {
   try {
-    record = JSON.parse(Buffer.from(entry.value).toString('utf8'));
+    const record: R = JSON.parse(Buffer.from(entry.value).toString('utf8'));
+    if (isWhole(record)) return record;
   } catch {
-    record = undefined;
+    // Falls through to the one error below.
   }
-  if (record?.format !== 1) throw corrupt(entry);
-  return record;
-}
-
-function corrupt(entry: StoreEntry): CorruptRecordError {
-  return new CorruptRecordError(`The entry ${entry.key} of the store`, 'it does not parse');
+  throw new CorruptRecordError(`The entry ${entry.key} of the store`, 'it does not parse');
 }

@@ -1,13 +1,6 @@
 import { type Clock, pause } from '../foundation/clock.js';
 import { StoreMoveError } from './move-errors.js';
-import {
-  type KnownPhase,
-  MOVER_KEY,
-  type MoverRecord,
-  PHASE_KEY,
-  readMover,
-  recordWrite,
-} from './move-records.js';
+import { type KnownPhase, MOVER_KEY, type MoverRecord, PHASE_KEY, readMover, recordWrite } from './move-records.js';
 import type { StoreCondition, StoreDriver } from './store-driver.js';
 
 const LOOKS_PER_LEASE = 8;

@@ -2,11 +2,11 @@ import { type Observable, Subject } from 'rxjs';
 import { type Cancel, type Clock, systemClock } from '../foundation/clock.js';
 import { StoreClosedError } from '../foundation/errors.js';
 import { type Ids, randomIds } from '../foundation/ids.js';
+import { MoveCommits } from './move-commits.js';
 import type { MoveEvent, MoveReport } from './move-events.js';
 import { MoveGate } from './move-gate.js';
 import {
   arrivalOffset,
-  INSTANCE_PREFIX,
   type KnownPhase,
   LAST_OF_MOVE,
   MOVE_PREFIX,
@@ -15,17 +15,8 @@ import {
   PHASE_KEY,
   readArrival,
   refuseMovedStore,
-  THROUGH_PREFIX,
 } from './move-records.js';
-import type {
-  StoreCommit,
-  StoreCondition,
-  StoreDriver,
-  StoreEntry,
-  StoreHint,
-  StoreListOptions,
-  StoreWrite,
-} from './store-driver.js';
+import type { StoreCommit, StoreDriver, StoreEntry, StoreHint, StoreListOptions } from './store-driver.js';
 import { MoveWatches } from './move-watches.js';
 import { StoreMover } from './store-mover.js';
 import { checkCommit, checkKey, checkList, InvalidStoreRequestError, StoreOptionsError } from './store-request.js';
@@ -101,21 +92,32 @@ class StoreOnTheMove implements MovingStore {
   readonly #watches: MoveWatches;
   readonly #events = new Subject<MoveEvent>();
   readonly #closing = new AbortController();
-  /** Instances whose heartbeat is known to stand beside the word that they know of moves. */
-  readonly #through = new Set<string>();
+  readonly #commits: MoveCommits;
   #state: 'new' | 'open' | 'closed' = 'new';
   #opening: Promise<void> | undefined;
   /** Added to the revisions of the old store, which may itself have been moved to. */
   #base = 0;
   #looking: Cancel = () => undefined;
 
-  constructor({ from, to, clock = systemClock, ids = randomIds }: MovingStoreOptions, freezeMs: number, leaseMs: number) {
+  constructor(
+    { from, to, clock = systemClock, ids = randomIds }: MovingStoreOptions,
+    freezeMs: number,
+    leaseMs: number,
+  ) {
     this.name = `${from.name}, moving to ${to.name}`;
     this.moves$ = this.#events.asObservable();
     [this.#from, this.#to, this.#clock] = [from, to, clock];
     const { signal } = this.#closing;
-    this.#gate = new MoveGate({ from, to, base: () => this.#base, clock, signal, onChange: (phase) => this.#changed(phase) });
+    this.#gate = new MoveGate({
+      from,
+      to,
+      base: () => this.#base,
+      clock,
+      signal,
+      onChange: (phase) => this.#changed(phase),
+    });
     this.#watches = new MoveWatches(from);
+    this.#commits = new MoveCommits(from, to, () => this.#base);
     const parts = { from, to, gate: this.#gate, clock, ids, events: this.#events, signal, freezeMs, leaseMs };
     this.#mover = new StoreMover({ ...parts, base: () => this.#base });
   }
@@ -176,14 +178,14 @@ class StoreOnTheMove implements MovingStore {
     };
     for (;;) {
       const before = this.#gate.known;
-      if (before.record.phase === 'moved') return this.#commitThere(own, before);
+      if (before.record.phase === 'moved') return this.#commits.there(own, before);
       if (before.record.phase === 'frozen') {
         await this.#gate.thawed();
         this.#mustBeOpen();
         continue;
       }
       const askedAt = this.#clock.monotonic();
-      const revision = await this.#commitHere(own, before);
+      const revision = await this.#commits.here(own, before);
       if (revision !== undefined) {
         this.#gate.confirmed(before, askedAt);
         return revision + this.#base;
@@ -237,7 +239,7 @@ class StoreOnTheMove implements MovingStore {
   async #read<R, S>(ask: (driver: StoreDriver) => Promise<R>, present: (answer: R, offset: number) => S): Promise<S> {
     for (;;) {
       const before = this.#gate.known;
-      if (before.record.phase === 'moved') return present(await ask(this.#to), this.#offset(before));
+      if (before.record.phase === 'moved') return present(await ask(this.#to), this.#base + before.revision);
       let answer: { readonly of: R } | undefined;
       try {
         answer = { of: await ask(this.#from) };
@@ -250,60 +252,6 @@ class StoreOnTheMove implements MovingStore {
       // Still not moved after it was read, it was the truth when it was read.
       if ((await this.#gate.confirm()).record.phase !== 'moved') return present(answer.of, this.#base);
     }
-  }
-
-  async #commitHere({ conditions, writes }: StoreCommit, phase: KnownPhase): Promise<number | undefined> {
-    const own: StoreCondition[] = [];
-    for (const { key, revision } of conditions) {
-      if (revision > 0 && revision <= this.#base) return undefined;
-      own.push({ key, revision: Math.max(0, revision - this.#base) });
-    }
-    const words = writes.flatMap((write) => this.#wordOf(write) ?? []);
-    const revision = await this.#from.commit({
-      conditions: [...own, { key: PHASE_KEY, revision: phase.revision }],
-      writes: [...writes, ...words],
-    });
-    if (revision !== undefined)
-      for (const { key, value } of words)
-        if (value === null) this.#through.delete(key);
-        else this.#through.add(key);
-    return revision;
-  }
-
-  /** With the heartbeat of an instance goes the word that it knows of moves, once. */
-  #wordOf({ key, value }: StoreWrite): StoreWrite | undefined {
-    if (!key.startsWith(INSTANCE_PREFIX)) return undefined;
-    const word = THROUGH_PREFIX + key.slice(INSTANCE_PREFIX.length);
-    if (value === null) return { key: word, value: null };
-    return this.#through.has(word) ? undefined : { key: word, value: Buffer.alloc(0) };
-  }
-
-  async #commitThere({ conditions, writes }: StoreCommit, phase: KnownPhase): Promise<number | undefined> {
-    const offset = this.#offset(phase);
-    const own: StoreCondition[] = [];
-    for (const { key, revision } of conditions) {
-      const there = revision > offset ? revision - offset : await this.#copyOf(key, revision, phase);
-      if (there === undefined) return undefined;
-      own.push({ key, revision: there });
-    }
-    const revision = await this.#to.commit({ conditions: own, writes });
-    return revision === undefined ? undefined : revision + offset;
-  }
-
-  /**
-   * The revision of the copy of what stood under `key` in the old store with this revision; undefined when that was not there any more when the store was moved, or was
-   * written since. Where the old store cannot be asked, the caller is to look again, as after any conflict.
-   */
-  async #copyOf(key: string, revision: number, { record }: KnownPhase): Promise<number | undefined> {
-    if (revision === 0) return 0;
-    const [left, there] = [await this.#from.get(key).catch(() => undefined), await this.#to.get(key)];
-    const isLatest = left !== undefined && left.revision + this.#base === revision;
-    return isLatest && there !== undefined && there.revision <= (record.cut ?? 0) ? there.revision : undefined;
-  }
-
-  /** The revisions of the new store go on where those of the old one ended. */
-  #offset(phase: KnownPhase): number {
-    return this.#base + phase.revision;
   }
 
   #isMoved(): boolean {

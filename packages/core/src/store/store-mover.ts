@@ -8,25 +8,22 @@ import { StoreMoveError } from './move-errors.js';
 import type { MoveEvent, MoveReport } from './move-events.js';
 import { CUT_OVER_AFTER_MS, type MoveGate } from './move-gate.js';
 import {
-  INSTANCE_PREFIX,
   type KnownPhase,
   MOVER_KEY,
   type MovePhase,
   PHASE_KEY,
   type PhaseRecord,
   recordWrite,
-  THROUGH_PREFIX,
 } from './move-records.js';
 import { busy, MoverTenure } from './mover-tenure.js';
 import type { StoreDriver, StoreWrite } from './store-driver.js';
-import { STORE_LIST_LIMIT } from './store-request.js';
+import { refuseUnaware } from './unaware-instances.js';
 
 /** As few differences as a pass while commits wait is to find. */
 const FEW = 50;
 /** A store that always has more than that is frozen all the same. */
 const MOST_PASSES = 10;
 const MOST_FREEZES = 5;
-const NAMED = 10;
 
 export interface StoreMoverParts {
   readonly from: StoreDriver;
@@ -97,7 +94,7 @@ export class StoreMover {
       if (phase.record.cut !== undefined) await this.arrive();
       return reportOf(phase.record);
     }
-    await this.#refuseOthers();
+    await refuseUnaware(this.parts.from);
     if (phase.record.phase === 'none') await refuseUsed(to);
     const tenure = await MoverTenure.enter({ from, clock, signal, leaseMs, holder: ids.next() }, phase);
     try {
@@ -158,7 +155,7 @@ export class StoreMover {
       await arrival.fence();
       const pass = await this.#untilSame(attempt, frozenAt + freezeMs);
       await pause(clock, Math.max(0, frozenAt + CUT_OVER_AFTER_MS - clock.monotonic()), this.parts.signal);
-      await this.#refuseOthers();
+      await refuseUnaware(this.parts.from);
       return await this.#cutOver(attempt, pass, frozenSince);
     } catch (error) {
       if (!(error instanceof Overdue)) throw error;
@@ -241,7 +238,10 @@ export class StoreMover {
     const askedAt = clock.monotonic();
     try {
       const revision = await from.commit({
-        conditions: [{ key: PHASE_KEY, revision: before.revision }, ...(tenure === undefined ? [] : [tenure.condition])],
+        conditions: [
+          { key: PHASE_KEY, revision: before.revision },
+          ...(tenure === undefined ? [] : [tenure.condition]),
+        ],
         writes: [recordWrite(PHASE_KEY, record), ...also],
       });
       if (revision === undefined) return false;
@@ -251,35 +251,6 @@ export class StoreMover {
       const after = await gate.confirm().catch(() => undefined);
       if (after !== undefined && after !== before && after.record.phase === record.phase) return true;
       throw error;
-    }
-  }
-
-  /**
-   * Every process must know of the move: one that does not would go on with the old store.
-   * @throws StoreMoveError `STORE_MOVE_REFUSED`
-   */
-  async #refuseOthers(): Promise<void> {
-    const [instances, through] = [await this.#names(INSTANCE_PREFIX), await this.#names(THROUGH_PREFIX)];
-    const others = instances.filter((id) => !through.includes(id));
-    if (others.length === 0) return;
-    const more = others.length > NAMED ? ` and ${others.length - NAMED} more` : '';
-    throw new StoreMoveError(
-      'STORE_MOVE_REFUSED',
-      `These instances use the old store without movingStore: ${others.slice(0, NAMED).join(', ')}${more}. Deploy movingStore({ from, to }) to all of them first; one that was stopped in a hurry is off the list within a few lease times.`,
-    );
-  }
-
-  async #names(prefix: string): Promise<string[]> {
-    const names: string[] = [];
-    for (let after: string | undefined; ;) {
-      const page = await this.parts.from.list({
-        prefix,
-        limit: STORE_LIST_LIMIT,
-        ...(after === undefined ? {} : { after }),
-      });
-      names.push(...page.map(({ key }) => key.slice(prefix.length)));
-      if (page.length < STORE_LIST_LIMIT) return names;
-      after = page.at(-1)?.key;
     }
   }
 
