@@ -1,4 +1,5 @@
 import type { Clock } from '../foundation/clock.js';
+import type { LogCensor } from '../foundation/log-censor.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { ProcessTable } from '../fleet/process-identity.js';
@@ -38,6 +39,8 @@ export interface SecretsModuleOptions {
   readonly rotate?: boolean;
   /** How this process stands among those that share its store. */
   readonly instance?: InstanceOptions;
+  /** A censor that a logger has which was made before the application; by default there is one of its own, which can be injected as `LogCensor`. */
+  readonly censor?: LogCensor;
   /** For tests: where time, randomness and ids come from. */
   readonly clock?: Clock;
   readonly randomness?: Randomness;

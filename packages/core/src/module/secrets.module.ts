@@ -1,5 +1,6 @@
 import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, type Provider } from '@nestjs/common';
 import { SecretsError } from '../foundation/errors.js';
+import { LogCensor } from '../foundation/log-censor.js';
 import type { SecretHandle } from '../client/secret-handle.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
@@ -60,8 +61,9 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         inject: [SECRETS_RUNTIME],
         useFactory: (runtime: SecretsRuntime) => new SecretsHealthIndicator(runtime),
       },
+      { provide: LogCensor, inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.censor },
     ],
-    exports: [SecretsManager, SecretsHealthIndicator],
+    exports: [SecretsManager, SecretsHealthIndicator, LogCensor],
   };
 }
 
