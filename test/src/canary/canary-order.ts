@@ -1,8 +1,37 @@
 import type { AppPlace } from '../crash/rotating-app.js';
 
-/** The child's one argument, in JSON. */
+/** What an application lives through, beside its start and its end. */
+export type Chapter =
+  | 'listener'
+  | 'creation'
+  | 'manager'
+  | 'rotation'
+  | 'queries'
+  | 'rollback'
+  | 'lease'
+  | 'store'
+  | 'audit'
+  | 'loggers'
+  | 'report';
+
+export const CHAPTERS: readonly Chapter[] = [
+  'listener',
+  'creation',
+  'manager',
+  'rotation',
+  'queries',
+  'rollback',
+  'lease',
+  'store',
+  'audit',
+  'loggers',
+  'report',
+];
+
+/** In a file whose path is the child's one argument, since a command line can be seen by all; the child deletes it. */
 export interface CanaryOrder {
   readonly place: AppPlace;
+  readonly chapters: readonly Chapter[];
   /** Values the application is given; none of them may be seen anywhere. */
   readonly canaries: {
     readonly initial: string;
@@ -15,8 +44,10 @@ export interface CanaryOrder {
     readonly conflicting: string;
     /** Put into a store on PostgreSQL, all statements logged. */
     readonly inPostgres: string;
+    /** In a URL that cannot be read. */
+    readonly inUrl: string;
   };
-  /** The passwords that the rotator makes are written here, a line each. The only file that may show them. */
+  /** What rotators make is written here, a line each. The only file that may show it. */
   readonly madeFile: string;
   /** Where copies of the store's files go while the application has them open. */
   readonly copyFolder: string;

@@ -1,0 +1,109 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import type { Chapter } from 'nestjs-secrets-test/canary/canary-order';
+import { type PostgresServer, startPostgres } from 'nestjs-secrets-test/postgres-server';
+import { liveThrough } from './support/canary-life.js';
+import { ChildProcesses } from './support/child-process.js';
+import { leaks } from './support/leak-search.js';
+import { type Call, callsOf, Mutant } from './support/mutant.js';
+import { chaptersOf, REDACTIONS, UNSEEN } from './support/redactions.js';
+
+const children = new ChildProcesses();
+let server: PostgresServer;
+let folder: string;
+let mutant: Mutant;
+let lives = 0;
+
+beforeAll(async () => {
+  server = await startPostgres({ settings: { log_statement: 'all' } });
+  folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-mutants-'));
+  mutant = await Mutant.at(path.join(folder, 'mutant'));
+});
+afterAll(async () => {
+  children.killAll();
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** What an application shows that lives through these chapters while a file is broken. */
+async function shownWhileBroken(
+  file: string,
+  broken: (source: string) => string,
+  chapters: readonly Chapter[],
+): Promise<string[]> {
+  lives += 1;
+  const name = `mutant_${lives}`;
+  const logged = server.log().length;
+  return mutant.whileBroken(file, broken, async () => {
+    const { child, secrets, files } = await liveThrough(children, server, folder, {
+      name,
+      strategy: 'alternating-users',
+      chapters,
+      programs: mutant.programs,
+    });
+    const places = new Map<string, string | Buffer>([
+      ['stdout', child.stdout],
+      ['stderr', child.stderr],
+      ['the log of PostgreSQL', server.log().slice(logged)],
+      ...files,
+    ]);
+    return leaks(secrets, places);
+  });
+}
+
+const describeCall = ({ file, text }: Call): string => `${file}: ${text}`;
+
+/** Passes on the error as it is. */
+const RAW = '\nfunction notRedacted(error) { return error instanceof Error ? error : new Error(String(error)); }\n';
+
+function withRawError(source: string, { text, index }: Call): string {
+  const parts = source.split(text);
+  const raw = text.replace('redactError(', 'notRedacted(');
+  return `${parts.slice(0, index + 1).join(text)}${raw}${parts.slice(index + 1).join(text)}${RAW}`;
+}
+
+// Known before the tests are, since each is one of them.
+const calls = await callsOf('redactError');
+
+describe('a copy in which nothing is broken', () => {
+  it('shows nothing', async () => {
+    expect(await shownWhileBroken('core/index', (source) => source, ['listener', 'creation', 'loggers'])).toEqual([]);
+  }, 120_000);
+});
+
+describe('a redaction broken on purpose is noticed:', () => {
+  it.each(REDACTIONS.map((redaction) => [redaction.name, redaction] as const))(
+    '%s',
+    async (_name, { file, from, to, chapters }) => {
+      const isPrivateField = from.startsWith('#');
+      const broken = (source: string): string => {
+        const count = source.split(from).length - 1;
+        // A list that has strayed from the code breaks nothing.
+        expect(isPrivateField ? count > 0 : count === 1).toBe(true);
+        return source.replaceAll(from, to);
+      };
+      expect(await shownWhileBroken(file, broken, chapters)).not.toEqual([]);
+    },
+    120_000,
+  );
+});
+
+describe('an error of others that is passed on as it is, is noticed:', () => {
+  it('calls of redactError are found', () => {
+    expect(calls.length).toBeGreaterThanOrEqual(9);
+    expect(calls.map(describeCall)).toEqual(expect.arrayContaining(Object.keys(UNSEEN)));
+  });
+
+  it.each(
+    calls.filter((call) => UNSEEN[describeCall(call)] === undefined).map((call) => [describeCall(call), call] as const),
+  )(
+    '%s',
+    async (_name, call) => {
+      const shown = await shownWhileBroken(call.file, (source) => withRawError(source, call), chaptersOf(call.file));
+      expect(shown).not.toEqual([]);
+    },
+    120_000,
+  );
+});

@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import type { INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { auditedWrite, auditFiles, AuditLog, ephemeralKeys, SecretsManager, SecretsModule } from '@nestjs-secrets/core';
+import { LivePool } from '@nestjs-secrets/pg';
+import { sqlStore } from '@nestjs-secrets/typeorm';
+import { DataSource } from 'typeorm';
+import { partsAt } from '../crash/rotating-app.js';
+import { Consumer, plainLogger } from './canary-app.js';
+import type { CanaryOrder } from './canary-order.js';
+import { carelessError } from './careless-error.js';
+import { show, showFailure } from './talkative.js';
+
+export async function failQueries(app: INestApplicationContext, { canaries }: CanaryOrder): Promise<void> {
+  const dataSource = app.get(DataSource);
+  await showFailure('no such table', () => dataSource.query('SELECT * FROM nowhere WHERE id = $1', [1]));
+  await showFailure('in a transaction', () =>
+    dataSource.transaction((manager) => manager.query('SELECT 1 / $1::int', [0])),
+  );
+  const unreachable = new DataSource({
+    ...(dataSource.options as object),
+    port: 1,
+    logging: 'all',
+  } as typeof dataSource.options);
+  await showFailure('no server', () => unreachable.initialize());
+  const elsewhere = new DataSource({
+    ...(dataSource.options as object),
+    database: 'nowhere',
+  } as typeof dataSource.options);
+  await showFailure('no such database', () => elsewhere.initialize());
+  // The parser reads the file that the URL names, and its error says which.
+  const inUrl = encodeURIComponent(canaries.inUrl);
+  const connectionString = `postgres://user:${inUrl}@host/db?sslcert=${inUrl}`;
+  await showFailure('unreadable url', () => new LivePool(app.get(Consumer).credentials, { connectionString }));
+}
+
+export async function startWithWrongKey({ place }: CanaryOrder): Promise<void> {
+  const { store } = partsAt(place);
+  const root = SecretsModule.forRoot({ store, keys: ephemeralKeys() });
+  await showFailure('wrong key', () =>
+    NestFactory.createApplicationContext(root, { logger: plainLogger(), abortOnError: false }),
+  );
+}
+
+const adminSource = ({ place }: CanaryOrder): DataSource =>
+  new DataSource({
+    type: 'postgres',
+    ...place.server,
+    ...place.admin,
+    logging: 'all',
+    logger: 'simple-console',
+  });
+
+export async function liveOnPostgres(order: CanaryOrder): Promise<void> {
+  const root = SecretsModule.forRoot({ store: sqlStore(adminSource(order)), keys: ephemeralKeys() });
+  const app = await NestFactory.createApplicationContext(root, { logger: plainLogger(), abortOnError: false });
+  const manager = app.get(SecretsManager);
+  show('created', await manager.createSecret('InPostgres', { text: order.canaries.inPostgres }));
+  show('got', await manager.getSecretValue('InPostgres'));
+  await app.close();
+}
+
+/** What is given to a store in the clear must not come back in its errors: whoever writes a driver's client trusts in that. */
+export async function failToStore(order: CanaryOrder): Promise<void> {
+  const admin = await adminSource(order).initialize();
+  const store = sqlStore(adminSource(order));
+  await store.open();
+  const [table] = await admin.query<{ name: string }[]>(
+    "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' AND table_name LIKE '%secret%' LIMIT 1",
+  );
+  await admin.query(`ALTER TABLE "${table?.name ?? 'no table of the store'}" RENAME TO hidden`);
+  const value = Buffer.from(order.canaries.inPostgres);
+  await showFailure('store fails', () => store.commit({ conditions: [], writes: [{ key: 'value/x', value }] }));
+  await store.close();
+  await admin.destroy();
+}
+
+/** The log of operations that fail with everything they know, and of callers who put values where they do not belong. */
+export async function audit({ place, canaries }: CanaryOrder): Promise<void> {
+  const log = new AuditLog({
+    origin: 'canary.example.com/audit/1',
+    key: randomBytes(32),
+    sinks: [{ sink: auditFiles({ folder: path.join(place.folder, 'audit') }), mode: 'required' }],
+  });
+  await log.open();
+  const event = { eventName: 'PutSecretValue', eventRW: 'Write', resourceName: 'ApiKey' } as const;
+  await showFailure('audited', () =>
+    auditedWrite(log, event, async () => {
+      throw carelessErrorOfAudit(canaries.put);
+    }).catch(() => {
+      throw new Error('the work failed, and its caller says so');
+    }),
+  );
+  for (const requestParameters of [{ value: canaries.put }, { options: [{ password: canaries.put }] }])
+    await showFailure('no place for a value', () => log.record({ ...event, requestParameters }));
+  await log.close();
+}
+
+const carelessErrorOfAudit = (value: string): Error => carelessError('put', [value]);
