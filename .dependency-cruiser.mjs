@@ -8,6 +8,9 @@ const coreLayers = [
   'module',
   'client',
   'manager',
+  'doors',
+  'lifecycle',
+  'keys',
   'rotation',
   'fleet',
   'versions',
@@ -19,7 +22,18 @@ const coreLayers = [
 ];
 
 /** The packages, each with those it may import. */
-const packages = { core: [], pg: ['core'], mysql2: ['core'], typeorm: ['core', 'pg', 'mysql2'], testing: ['core'] };
+const packages = {
+  core: [],
+  pg: ['core'],
+  mysql2: ['core'],
+  typeorm: ['core', 'pg', 'mysql2'],
+  redis: ['core'],
+  etcd: ['core'],
+  aws: ['core'],
+  alibaba: ['core'],
+  pkcs11: ['core'],
+  testing: ['core'],
+};
 
 const anyOf = (names) => `(${names.join('|')})`;
 

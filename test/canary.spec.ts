@@ -58,7 +58,7 @@ describe.each<Strategy>(['alternating-users', 'single-user'])(
         expect(`${what}: ${child.stdout.includes(`\n${what}: `)}`).toBe(`${what}: true`);
       }
       expect(child.stdout).toContain('QueryFailedError');
-      expect(child.stdout).toContain('a listener failed for [redacted]');
+      expect(child.stderr).toContain('a listener failed for [redacted]');
       // What was given, first versions and rotations, some of which fail.
       expect(secrets.size).toBeGreaterThanOrEqual(Object.keys(order.canaries).length + 12);
     });
@@ -79,7 +79,8 @@ describe.each<Strategy>(['alternating-users', 'single-user'])(
           expect.stringMatching(/-shm$/),
           expect.stringMatching(/local\.key$/),
           expect.stringMatching(/pino\.log$/),
-          expect.stringMatching(/audit\/.+/),
+          expect.stringMatching(/audit\/audit-\d+\.jsonl$/),
+          expect.stringMatching(/audit-by-hand\/audit-\d+\.jsonl$/),
           expect.stringMatching(/report\.json$/),
         ]),
       );

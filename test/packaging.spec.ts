@@ -1,4 +1,4 @@
-import { readFile, readdir } from 'node:fs/promises';
+import { cp, readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -13,7 +13,7 @@ import {
 import { publint } from 'publint';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const packages = ['core', 'pg', 'mysql2', 'typeorm', 'testing'];
+const packages = ['core', 'pg', 'mysql2', 'typeorm', 'redis', 'etcd', 'aws', 'alibaba', 'pkcs11', 'testing'];
 const vectors = path.join(root, 'test/vectors/envelope-v1.json');
 const inRoot = (bin: string): string => path.join(root, 'node_modules', bin);
 
@@ -21,12 +21,16 @@ const nest12: PackedProjectOptions = {
   type: 'module',
   template: path.join(root, 'test/smoke'),
   dependencies: {
+    '@alicloud/openapi-client': '^0.4.15',
+    '@aws-sdk/client-kms': '^3.1164.0',
     '@nestjs/common': '^12.5.1',
     '@nestjs/core': '^12.5.1',
     '@nestjs/schedule': '^12.0.2',
+    '@redis/client': '^6.3.1',
     '@types/node': '^20.19.0',
     mysql2: '^3.24.6',
     pg: '^8.23.1',
+    pkcs11js: '^2.1.7',
     'reflect-metadata': '^0.2.2',
     rxjs: '^7.8.2',
     typeorm: '^1.1.1',
@@ -62,7 +66,11 @@ async function prepare(): Promise<RegistryUnreachableError | undefined> {
   );
   packages.forEach((name, index) => tarballs.set(name, files[index] ?? ''));
   const install = async (name: string, options: PackedProjectOptions): Promise<void> => {
-    projects.set(name, await installPacked(path.join(workspace.folder, name), files, options));
+    const project = await installPacked(path.join(workspace.folder, name), files, options);
+    // No install script runs there, and this is what pkcs11js makes in its own.
+    const built = 'node_modules/pkcs11js/build/Release/pkcs11.node';
+    await cp(path.join(root, built), path.join(project.folder, built));
+    projects.set(name, project);
   };
   try {
     await Promise.all([install('nest12', nest12), install('nest11', nest11)]);

@@ -3,8 +3,10 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchAccess } from './access.js';
 import { benchAudit } from './audit.js';
+import { benchDoors } from './doors.js';
 import { benchEnvelope } from './envelope.js';
 import { benchFleet } from './fleet.js';
+import { benchGuarded } from './guarded.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
@@ -12,6 +14,7 @@ import { benchRollback } from './rollback.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
+import { benchStores } from './stores.js';
 
 /** Each benchmark with whether a plain `npm run bench` runs it. */
 const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: Options): Promise<Row[]> }>([
@@ -19,7 +22,10 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
+  ['doors', { byDefault: true, run: () => benchDoors() }],
+  ['guarded', { byDefault: true, run: (options) => benchGuarded(options) }],
   ['store', { byDefault: true, run: () => benchStore() }],
+  ['stores', { byDefault: true, run: () => benchStores() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
   ['rollback', { byDefault: true, run: ({ rollbacks }) => benchRollback({ rollbacks }) }],

@@ -34,6 +34,7 @@ export async function main(): Promise<number[]> {
         rotators: [counting],
         refreshIntervalMs: 0, // hints are enough here, and a look each minute would be many in half a year
         instance: { leaseMs: 86_400_000 }, // nor would heartbeats every few seconds
+        policies: { refreshIntervalMs: 86_400_000, maxStalenessMs: 10 * 86_400_000 }, // nor a look at the policies every half minute
         clock,
       }),
       SecretsModule.forFeature([counter]),

@@ -2,11 +2,14 @@ import { mkdir, mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ConsoleLogger } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { SecretsManager } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource } from 'typeorm';
+import { main as censoredLogs } from '../examples/censored-logs.js';
 import { main as customRotator } from '../examples/custom-rotator.js';
+import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
 import { main as oneHandle } from '../examples/one-handle.js';
@@ -22,6 +25,17 @@ describe('the examples of the guide', () => {
     });
   });
 
+  it('censored-logs.ts', async () => {
+    const lines: unknown[] = [];
+    class Collecting extends ConsoleLogger {
+      protected override printMessages(messages: unknown[], context?: string): void {
+        if (context === 'Payments') lines.push(...messages);
+      }
+    }
+    await censoredLogs(new Collecting());
+    expect(lines).toEqual(['charge failed: {"key":"[redacted]","authorization":"Basic [redacted]6"}']);
+  });
+
   it('custom-rotator.ts', async () => {
     expect(await customRotator()).toEqual({
       steps: ['create', 'apply', 'verify', 'promote', 'retire'],
@@ -29,6 +43,19 @@ describe('the examples of the guide', () => {
       newKey: 200,
       keysLeft: 1,
     });
+  });
+
+  it('guarded-application.ts', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-guarded-'));
+    expect(await guardedApplication(folder)).toEqual({
+      read: 'SecretVersion(billing/db@v1)',
+      refused: 'ACCESS_DENIED',
+      whyNot: ['widen-actions policy/billing-readers'],
+      readers: ['remote/billing-eu: 1'],
+      denied: ['remote/billing-eu PutSecretValue from 203.0.113.9'],
+      verdict: 'intact',
+    });
+    await rm(folder, { recursive: true });
   });
 
   it('testing-an-application.ts', async () => {

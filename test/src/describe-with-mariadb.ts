@@ -1,24 +1,8 @@
-import { describe, it } from '@jest/globals';
+import { describeWithServer } from './describe-with-server.js';
 import { hasMariadb, MARIADB_DEBIAN_PACKAGE } from './mariadb-server.js';
 
-/**
- * `describe` for tests against a real MariaDB. Where it is not installed they are skipped, with a line that says what to install; under
- * `REQUIRE_SERVERS=1` or `CI=true` they fail instead.
- */
+/** `describe` for tests against a real MariaDB; see `describeWithServer`. */
 export function describeWithMariadb(name: string, tests: () => void): void {
-  if (hasMariadb()) {
-    describe(name, tests);
-    return;
-  }
-  const advice = `MariaDB is missing: install the Debian package ${MARIADB_DEBIAN_PACKAGE}`;
-  if (process.env['REQUIRE_SERVERS'] === '1' || process.env['CI'] === 'true') {
-    describe(name, () => {
-      it('has a server', () => {
-        throw new Error(`${advice}.`);
-      });
-    });
-    return;
-  }
-  process.stderr.write(`SKIPPED ${name}: ${advice}.\n`);
-  describe.skip(name, tests);
+  const server = { product: 'MariaDB', isInstalled: hasMariadb(), debianPackage: MARIADB_DEBIAN_PACKAGE };
+  describeWithServer(server, name, tests);
 }

@@ -1,4 +1,4 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -7,6 +7,8 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import mysql from 'mysql2/promise';
 import { freePort } from './postgres-server.js';
+import { program, programPath } from './programs.js';
+import { ServerProcess } from './server-process.js';
 
 /** A throw-away MariaDB on 127.0.0.1 with password authentication, for tests and benchmarks. */
 export interface MariadbServer {
@@ -22,6 +24,10 @@ export interface MariadbServer {
   query<R = Record<string, unknown>>(sql: string, values?: readonly unknown[]): Promise<R[]>;
   /** What the server has written to its error log so far, and to its general log where `generalLog` asked for one. */
   log(): string;
+  /** Ends it with SIGKILL. */
+  kill(): Promise<void>;
+  /** Starts it again, on the data it had and the same port. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -44,8 +50,8 @@ export function hasMariadb(): boolean {
 
 /** @throws Error naming the Debian package when MariaDB is not installed; the server's log when it does not start. */
 export async function startMariadb(options: MariadbServerOptions = {}): Promise<MariadbServer> {
-  const installer = program('mariadb-install-db');
-  const server = program('mariadbd');
+  const installer = program('mariadb-install-db', MARIADB_DEBIAN_PACKAGE);
+  const server = program('mariadbd', MARIADB_DEBIAN_PACKAGE);
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-mariadb-'));
   const admin = { username: 'admin', password: 'admin-password-of-a-test' };
   const database = 'app';
@@ -56,8 +62,7 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
   // Without it the server refuses to run as root.
   const asRoot = process.getuid?.() === 0 ? ['--user=root'] : [];
   const socket = path.join(folder, 'socket');
-  const lines: string[] = [];
-  let child: ChildProcess | undefined;
+  let starting: ServerProcess | undefined;
   try {
     await run(installer, [
       '--no-defaults',
@@ -70,9 +75,9 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
     ]);
     const initFile = path.join(folder, 'init.sql');
     await writeFile(initFile, initStatements(admin, database));
-    child = spawn(
-      server,
-      [
+    starting = new ServerProcess({
+      program: server,
+      arguments: [
         '--no-defaults',
         `--datadir=${dataFolder}`,
         `--tmpdir=${folder}`,
@@ -89,25 +94,23 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
         ...asRoot,
         ...Object.entries(options.settings ?? {}).map(([name, value]) => `--${name}=${value}`),
       ],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
-    );
-    await ready(child, lines);
+      readyLine: 'ready for connections',
+    });
+    await starting.start();
   } catch (error) {
-    child?.kill('SIGKILL');
+    await starting?.end('SIGKILL');
     await rm(folder, { recursive: true, force: true });
     throw error;
   }
-  const running = child;
-  const pid = running.pid ?? 0;
-  // A test run that is broken off leaves no server behind.
-  const onExit = (): void => void running.kill('SIGKILL');
-  process.once('exit', onExit);
+  const running = starting;
   return {
     host,
     port,
     database,
     admin,
-    pid,
+    get pid() {
+      return running.pid;
+    },
     async query<R>(sql: string, values: readonly unknown[] = []) {
       const { username: user, password } = admin;
       const connection = await mysql.createConnection({ host, port, database, user, password });
@@ -118,59 +121,28 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
         await connection.end();
       }
     },
-    log: () => lines.join('') + (existsSync(generalLog) ? readFileSync(generalLog, 'utf8') : ''),
+    log: () => running.log + (existsSync(generalLog) ? readFileSync(generalLog, 'utf8') : ''),
+    kill: () => running.end('SIGKILL'),
+    restart: () => running.start(),
     async stop() {
-      process.off('exit', onExit);
-      await ended(running);
+      await running.end('SIGTERM');
       await rm(folder, { recursive: true, force: true });
     },
   };
 }
 
-/** One statement a line, as `--init-file` wants it; kept out of the binary log, so that replicas can be made of these servers. */
+/** One statement a line, as `--init-file` wants it at each start; kept out of the binary log, so that replicas can be made of these servers. */
 function initStatements(admin: MariadbServer['admin'], database: string): string {
   const inner = createHash('sha1').update(admin.password).digest();
   const hash = `*${createHash('sha1').update(inner).digest('hex').toUpperCase()}`;
   return [
     'SET sql_log_bin = 0;',
-    `CREATE USER '${admin.username}'@'%' IDENTIFIED VIA mysql_native_password USING '${hash}';`,
+    `CREATE USER IF NOT EXISTS '${admin.username}'@'%' IDENTIFIED VIA mysql_native_password USING '${hash}';`,
     `GRANT ALL ON *.* TO '${admin.username}'@'%' WITH GRANT OPTION;`,
     // The accounts of a fresh installation log in without a password.
     `DELETE FROM mysql.global_priv WHERE User NOT IN ('${admin.username}', 'mariadb.sys');`,
     'FLUSH PRIVILEGES;',
-    `CREATE DATABASE ${database} CHARACTER SET utf8mb4;`,
+    `CREATE DATABASE IF NOT EXISTS ${database} CHARACTER SET utf8mb4;`,
     '',
   ].join('\n');
-}
-
-function ready(child: ChildProcess, lines: string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`mariadbd ended with ${code}:\n${lines.join('')}`)));
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      lines.push(text);
-      // Across chunks: the words may be cut in two.
-      if (lines.slice(-2).join('').includes('ready for connections')) resolve();
-    });
-  });
-}
-
-async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exit = new Promise<void>((resolve) => child.once('exit', () => resolve()));
-  child.kill('SIGTERM');
-  await exit;
-}
-
-function program(name: string): string {
-  const found = programPath(name);
-  if (found === undefined)
-    throw new Error(`${name} is not installed: install the Debian package ${MARIADB_DEBIAN_PACKAGE}.`);
-  return found;
-}
-
-function programPath(name: string): string | undefined {
-  // Debian keeps the server in /usr/sbin, which is not in everybody's PATH.
-  const folders = [...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin', '/usr/local/sbin'];
-  return folders.map((folder) => path.join(folder, name)).find((file) => existsSync(file));
 }

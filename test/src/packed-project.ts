@@ -32,6 +32,9 @@ export class RegistryUnreachableError extends Error {
   }
 }
 
+/** Two projects install at once, the SDKs of two clouds among what they need. */
+const INSTALL_WITHIN_MS = 400_000;
+
 const NETWORK_FAILURE =
   /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT|ENOTCACHED)\b/;
 
@@ -59,7 +62,7 @@ export async function installPacked(
   const manifest = { private: true, type: options.type, dependencies: options.dependencies };
   await writeFile(path.join(folder, 'package.json'), JSON.stringify(manifest));
   const args = ['install', '--prefer-offline', '--no-audit', '--no-fund', '--ignore-scripts', ...tarballs];
-  const { code, output } = await run('npm', args, folder);
+  const { code, output } = await run('npm', args, folder, INSTALL_WITHIN_MS);
   if (code !== 0 && NETWORK_FAILURE.test(output)) throw new RegistryUnreachableError(output);
   if (code !== 0) throw new Error(`npm install ended with ${code}:\n${output}`);
   return { folder, node: (...nodeArgs) => run(process.execPath, nodeArgs, folder) };
@@ -71,14 +74,14 @@ export async function temporaryFolder(): Promise<{ readonly folder: string; remo
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };
 }
 
-function run(command: string, args: readonly string[], cwd: string): Promise<CommandResult> {
+function run(command: string, args: readonly string[], cwd: string, withinMs = 120_000): Promise<CommandResult> {
   // A test runner's own settings (experimental modules, the npm script it runs in) are not those of a user's project.
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(NODE_OPTIONS|JEST_.*|npm_(?!config_).*)$/.test(name),
   );
   const env = Object.fromEntries(inherited);
   return new Promise((resolve, reject) => {
-    execFile(command, args, { cwd, env, timeout: 120_000, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
+    execFile(command, args, { cwd, env, timeout: withinMs, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
       if (error === null) resolve({ code: 0, output: stdout });
       else if (typeof error.code === 'number') resolve({ code: error.code, output: `${stdout}\n${stderr}` });
       else

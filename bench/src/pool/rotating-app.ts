@@ -8,11 +8,13 @@ import {
   getSecretToken,
   localKeyFile,
   type DatabaseCredentials,
+  type PolicyStatement,
   type RetireReport,
   type Secret,
   secretLink,
   SecretsManager,
   SecretsModule,
+  type SecretsModuleOptions,
 } from '@nestjs-secrets/core';
 import { postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
 import { livePostgres, sqliteStore } from '@nestjs-secrets/typeorm';
@@ -34,6 +36,8 @@ export interface RotatingAppOptions {
   /** Milliseconds; undefined for no rotation. */
   readonly rotateEveryMs: number | undefined;
   readonly poolSize: number;
+  /** With policies and an audit log in files; without either by default. */
+  readonly guarded?: boolean;
 }
 
 export interface RotatingApp {
@@ -45,6 +49,8 @@ export interface RotatingApp {
   readonly failures: readonly string[];
   /** Every credential that has been current, the last one being it now. */
   readonly credentials: readonly DatabaseCredentials[];
+  /** Rotates once, up to promotion. */
+  rotate(): Promise<void>;
   /** Stops the schedule and waits until every replaced version is retired. */
   stopRotating(): Promise<void>;
   close(): Promise<void>;
@@ -79,6 +85,7 @@ export async function startRotatingApp(options: RotatingAppOptions): Promise<Rot
         store: sqliteStore({ path: path.join(folder, 'store.sqlite') }),
         keys: localKeyFile({ path: path.join(folder, 'keys.json'), create: 'if-missing' }),
         rotators: [rotator],
+        ...(options.guarded === true ? guards(folder) : {}),
       }),
       SecretsModule.forFeature([definition]),
     ],
@@ -115,6 +122,9 @@ export async function startRotatingApp(options: RotatingAppOptions): Promise<Rot
     retired,
     failures,
     credentials,
+    async rotate() {
+      await manager.rotateSecret(definition.name);
+    },
     async stopRotating() {
       await manager.updateRotationPolicy(definition.name, { rotator: rotator.name });
       const idle = async (): Promise<boolean> => {
@@ -128,6 +138,33 @@ export async function startRotatingApp(options: RotatingAppOptions): Promise<Rot
       await app.close();
       await rm(folder, { recursive: true });
     },
+  };
+}
+
+/** Everything that a careful team turns on: policies that name who may do what, and each operation in the log before it counts. */
+function guards(folder: string): Pick<SecretsModuleOptions, 'principal' | 'policies' | 'audit'> {
+  const statement = (Action: string | string[], Resource: string): PolicyStatement => ({
+    Effect: 'Allow',
+    Action,
+    Resource,
+  });
+  return {
+    principal: 'bench',
+    policies: {
+      builtIn: [
+        {
+          name: 'bench',
+          principals: ['application/bench'],
+          document: { Version: '1', Statement: [statement('*', 'secret/Bench*'), statement('*', 'store')] },
+        },
+        {
+          name: 'rotators',
+          principals: ['rotator/*'],
+          document: { Version: '1', Statement: [statement('secrets:*', 'secret/Bench*')] },
+        },
+      ],
+    },
+    audit: { folder: path.join(folder, 'audit') },
   };
 }
 

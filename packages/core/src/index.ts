@@ -9,6 +9,14 @@ export * from './store/store-driver.js';
 export * from './store/store-request.js';
 export * from './store/hint-listeners.js';
 export * from './store/memory-store.js';
+export * from './store/back-off.js';
+export * from './store/deadline.js';
+export * from './store/key-range.js';
+export type { Lookout } from './store/lookout.js';
+export * from './store/remote-store.js';
+export * from './store/revision-poll.js';
+export * from './store/session-lookout.js';
+export * from './store/store-calls.js';
 export * from './access/access-errors.js';
 export * from './access/access-request.js';
 export * from './access/actions.js';
@@ -72,9 +80,31 @@ export * from './versions/secret-definition.js';
 export type { VersionState } from './versions/secret-record.js';
 export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
-export * from './encryption/local-key-file.js';
+export { createLocalKeyFile, localKeyFile, type LocalKeyFileOptions } from './encryption/local-key-file.js';
+export * from './encryption/passphrase-key-file.js';
+export type { PassphraseSource } from './encryption/passphrase-wrapping.js';
+export * from './encryption/remote-key-provider.js';
+export * from './encryption/remote-key-names.js';
+export type { RemoteCallOptions } from './encryption/remote-calls.js';
+export * from './encryption/keys/key-errors.js';
+export type { CmkState } from './encryption/keys/key-record.js';
+export * from './keys/key-descriptions.js';
+export * from './keys/key-events.js';
+export type { KeyManager } from './keys/key-manager.js';
+export type { KeyDesk } from './manager/key-desk.js';
+export * from './keys/key-requests.js';
+export * from './lifecycle/lifecycle-events.js';
+export type { DeleteSecretOptions, DestroyVersionOptions } from './lifecycle/lifecycle-requests.js';
+export type { SealedEntry } from './versions/sealed-values.js';
 export type { EnvelopeContext } from './encryption/associated-data.js';
-export { SecretsRuntime, type ManagerRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export { SecretsRuntime, type ResolvedDefinition } from './module/secrets-runtime.js';
+export type { ManagerRuntime } from './module/manager-runtime.js';
+export type { Notice } from './module/notices.js';
+export * from './module/access-options.js';
+export type { CallContext } from './doors/caller.js';
+export { AuditDesk, type LeftLog, type VerifyOptions } from './manager/audit-desk.js';
+export { PolicyDesk, type WantedPolicy } from './manager/policy-desk.js';
+export type { RotationReport, StepOperation } from './rotation/step-door.js';
 export type { SecretHandle } from './client/secret-handle.js';
 export type { ScheduleTimers } from './rotation/rotation-scheduler.js';
 export type { AuditKey, ChainHead, ChainKey, SealedRecord } from './audit/audit-chain.js';
@@ -83,6 +113,7 @@ export {
   AuditEventError,
   AuditFolderError,
   AuditLogDamagedError,
+  AuditOffError,
   AuditOptionsError,
   AuditUnavailableError,
   CheckpointError,

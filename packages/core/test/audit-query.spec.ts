@@ -184,8 +184,8 @@ describe('anomalies', () => {
       see(subject, read(name, { requestParameters: { versionId } }));
     ask('Db', 'v1');
     see(subject, {
-      ...read('Db', { requestParameters: { versionId: 'v1' } }),
-      eventName: 'RetireSecretVersion',
+      ...read('Db', { additionalEventData: { outcome: 'retired', currentVersionId: 'v2', previousVersionId: 'v1' } }),
+      eventName: 'RotationReport',
       eventRW: 'Write',
     });
     ask('Db', 'v2');

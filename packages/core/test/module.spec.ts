@@ -264,6 +264,8 @@ describe('SecretsModule', () => {
         degraded: false,
         secrets: { SmtpLogin: { versionId: 'v1', status: 'up', reason: undefined, rolledBack: false } },
         rotations: {},
+        audit: [],
+        keys: { state: 'available' },
       },
     });
   });

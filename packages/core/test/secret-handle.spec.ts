@@ -241,6 +241,7 @@ describe('Secret', () => {
     expect(source.acknowledged.at(-1)).toEqual({
       secretName: 'S',
       promotion: 2,
+      versionId: 'v2',
       held: [{ label: 'a test consumer', versionIds: ['v1'] }],
     });
     hold.release();

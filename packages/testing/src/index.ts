@@ -1,5 +1,7 @@
 export type * from './store-driver/conformance-store.js';
 export * from './store-driver-conformance.js';
+export type { ConformanceKeys } from './key-provider/steps.js';
+export * from './key-provider-conformance.js';
 export * from './fixed-secret-source.js';
 export * from './secrets-testing.module.js';
 export * from './simulated-clock.js';

@@ -1,9 +1,17 @@
 import type { StoreDriver } from '@nestjs-secrets/core';
-import type { ConformanceStore } from './store-driver/conformance-store.js';
+import type { ConformanceStore, StoreFault } from './store-driver/conformance-store.js';
 import { conditions, limits, revisions } from './store-driver/commits.js';
+import { faults } from './store-driver/faults.js';
 import { racing } from './store-driver/racing.js';
 import { sharing } from './store-driver/sharing.js';
-import { Hearing, type FreshStore, type Hear, type OneDriver, type SeveralDrivers } from './store-driver/steps.js';
+import {
+  Hearing,
+  type FaultyStore,
+  type FreshStore,
+  type Hear,
+  type OneDriver,
+  type SeveralDrivers,
+} from './store-driver/steps.js';
 import { listing, readingAndWriting } from './store-driver/values-and-lists.js';
 import { hints, lifeCycle } from './store-driver/watch-and-life.js';
 
@@ -22,8 +30,13 @@ export interface StoreDriverHarness {
   readonly shared: boolean;
   /** How long a hint may take, in milliseconds, also one at a commit of another driver; 10,000 by default. */
   readonly hintWithinMs?: number;
-  /** Makes an empty store. */
-  createStore(): Promise<ConformanceStore>;
+  /** What the stores can be made to suffer, for the cases about outages; nothing by default. */
+  readonly faults?: readonly StoreFault[];
+  /**
+   * Makes an empty store. `willFail` is true for the cases about outages, which are the quicker the sooner its drivers give up a call without
+   * an answer; in all others a driver may be patient with a machine under load.
+   */
+  createStore(willFail: boolean): Promise<ConformanceStore>;
 }
 
 /**
@@ -36,9 +49,9 @@ export interface StoreDriverHarness {
 export function storeDriverConformance(harness: StoreDriverHarness): ConformanceCase[] {
   const cases: ConformanceCase[] = [];
 
-  const fresh: FreshStore = (name, body) => {
+  const add = (name: string, body: Parameters<FreshStore>[1], willFail: boolean): void => {
     const run = async (): Promise<void> => {
-      const store = await harness.createStore();
+      const store = await harness.createStore(willFail);
       const drivers: StoreDriver[] = [];
       try {
         await body(store, drivers);
@@ -49,6 +62,7 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
     };
     cases.push({ name, run });
   };
+  const fresh: FreshStore = (name, body) => add(name, body, false);
   const one: OneDriver = (name, body) =>
     fresh(name, async (store, drivers) => {
       const driver = store.connect();
@@ -56,17 +70,19 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
       await driver.open();
       await body(driver);
     });
+  const connecting =
+    (store: ConformanceStore, drivers: StoreDriver[]): (() => Promise<StoreDriver>) =>
+    async () => {
+      const driver = store.connect();
+      drivers.push(driver);
+      await driver.open();
+      return driver;
+    };
   const several: SeveralDrivers = (name, body) => {
-    if (!harness.shared) return;
-    fresh(name, (store, drivers) =>
-      body(async () => {
-        const driver = store.connect();
-        drivers.push(driver);
-        await driver.open();
-        return driver;
-      }),
-    );
+    if (harness.shared) fresh(name, (store, drivers) => body(connecting(store, drivers)));
   };
+  const faulty: FaultyStore = (name, body) =>
+    add(name, (store, drivers) => body(store, connecting(store, drivers)), true);
 
   const hear: Hear = (driver, prefixes) => new Hearing(driver, harness.hintWithinMs ?? 10_000, prefixes);
 
@@ -79,5 +95,6 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
   lifeCycle(one, fresh);
   sharing(several, hear);
   racing(one, several);
+  if (harness.shared) faults(faulty, hear, harness.faults ?? []);
   return cases;
 }

@@ -1,4 +1,11 @@
-import { StoreUnavailableError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import {
+  StoreUnavailableError,
+  type BareError,
+  type KeyRange,
+  type StoreChanges,
+  type StoreCommit,
+  type StoreEntry,
+} from '@nestjs-secrets/core';
 import type { DataSource } from 'typeorm';
 import { judgeBatch, type RowWrite } from './commit-batch.js';
 import {
@@ -10,7 +17,7 @@ import {
   type MysqlRow,
 } from './mysql-source.js';
 import { MysqlStatements } from './mysql-statements.js';
-import { tableParts, type KeyRange, type SqlBackend, type SqlLimits, type StoreChanges } from './sql-backend.js';
+import { tableParts, type SqlBackend, type SqlLimits } from './sql-backend.js';
 
 const ATTEMPTS = 3;
 /** A deadlock, and a row that changed after MariaDB's snapshot: the transaction is undone, and asks for another try. */
@@ -79,7 +86,7 @@ export class MysqlBackend implements SqlBackend {
     return this.#tryAgain((query) => this.#transactOnce(query, commits));
   }
 
-  explain(error: Error & { readonly code?: unknown }): string {
+  explain(error: BareError): string {
     const code = String(error.code);
     const table = this.#sql.table;
     if (error.name === 'DriverPackageNotInstalledError') return 'needs the package mysql2: npm install mysql2.';

@@ -1,5 +1,5 @@
+import { answerWithin, Deadline } from '@nestjs-secrets/core';
 import type { DataSource, DataSourceOptions } from 'typeorm';
-import { answerWithin, Deadline } from './deadline.js';
 import { leaveUnopened } from './own-source.js';
 import type { SqlLimits } from './sql-backend.js';
 import { Turnstile } from './turnstile.js';

@@ -1,5 +1,6 @@
+import type { KeyRange } from '@nestjs-secrets/core';
 import type { RowWrite } from './commit-batch.js';
-import { STORE_ROW, type KeyRange } from './sql-backend.js';
+import { STORE_ROW } from './sql-backend.js';
 
 /** At most so many bytes of values in one statement (twice that in its text), below the smallest max_allowed_packet in use. */
 const STATEMENT_BYTES = 1_048_576;

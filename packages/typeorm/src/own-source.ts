@@ -1,5 +1,5 @@
+import { answerWithin } from '@nestjs-secrets/core';
 import type { DataSource } from 'typeorm';
-import { answerWithin } from './deadline.js';
 
 /** Ends what a DataSource has opened before it failed to initialise; TypeORM itself destroys only what it has initialised. */
 export async function leaveUnopened({ driver }: DataSource, withinMs: number): Promise<void> {

@@ -1,20 +1,23 @@
-import { StoreUnavailableError, type HintListeners, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import {
+  answerWithin,
+  Deadline,
+  SessionLookout,
+  StoreUnavailableError,
+  type BareError,
+  type HintListeners,
+  type KeyRange,
+  type Lookout,
+  type StoreChanges,
+  type StoreCommit,
+  type StoreEntry,
+} from '@nestjs-secrets/core';
 import type { DataSource } from 'typeorm';
 import { judgeBatch, type JudgedBatch } from './commit-batch.js';
-import { answerWithin, Deadline } from './deadline.js';
-import type { Lookout } from './lookout.js';
 import { leaveUnopened } from './own-source.js';
 import { PostgresChannels } from './postgres-channels.js';
-import { PostgresLookout } from './postgres-lookout.js';
+import { PostgresHintSession } from './postgres-hint-session.js';
 import { postgresSource, sqlState, type PgClient, type PostgresOptions, type Row } from './postgres-source.js';
-import {
-  quotedTable,
-  STORE_ROW,
-  type KeyRange,
-  type SqlBackend,
-  type SqlLimits,
-  type StoreChanges,
-} from './sql-backend.js';
+import { quotedTable, STORE_ROW, type SqlBackend, type SqlLimits } from './sql-backend.js';
 
 type Query = (text: string, values?: readonly unknown[]) => Promise<Row[]>;
 
@@ -67,7 +70,12 @@ export class PostgresBackend implements SqlBackend {
       revisionQuery: this.#revisionQuery,
       answerWithinMs: this.limits.answerWithinMs,
     };
-    return new PostgresLookout(parts, listeners, revision, poll);
+    return new SessionLookout(
+      { newSession: (hear) => new PostgresHintSession(parts, hear), lookEveryMs: this.limits.answerWithinMs },
+      listeners,
+      revision,
+      poll,
+    );
   }
 
   async read(keys: readonly string[]): Promise<StoreEntry[]> {
@@ -107,7 +115,7 @@ export class PostgresBackend implements SqlBackend {
     }
   }
 
-  explain(error: Error & { readonly code?: unknown }): string {
+  explain(error: BareError): string {
     const state = sqlState(error);
     if (state === undefined) return `could not be reached: ${error.message}`;
     if (state === '42501')

@@ -1,14 +1,18 @@
+import type { HearHint, HintSession, SessionLook } from '@nestjs-secrets/core';
 import type { DataSource, QueryRunner } from 'typeorm';
-import type { PgClient, PgNotification } from './postgres-source.js';
+import { readPayload, type PostgresChannels } from './postgres-channels.js';
+import type { PgClient } from './postgres-source.js';
 
-export interface Look {
-  readonly revision: number;
-  /** True when the session has begun to listen to something since the look before. */
-  readonly isNew: boolean;
+export interface HintSessionParts {
+  readonly source: DataSource;
+  readonly channels: PostgresChannels;
+  /** The statement that reads the revision of the store, as `revision`. */
+  readonly revisionQuery: string;
+  readonly answerWithinMs: number;
 }
 
-/** One life of the session that listens: once it has ended, it stays so. */
-export class PostgresHintSession {
+/** A session that listens for the notifications of commits. */
+export class PostgresHintSession implements HintSession {
   readonly ended: Promise<void>;
   readonly #runner: QueryRunner;
   #client: PgClient | undefined;
@@ -19,12 +23,11 @@ export class PostgresHintSession {
   #lookAgain = false;
 
   constructor(
-    source: DataSource,
-    private readonly answerWithinMs: number,
-    private readonly hear: (message: PgNotification) => void,
+    private readonly parts: HintSessionParts,
+    private readonly hear: HearHint,
   ) {
     this.ended = new Promise((resolve) => (this.#sayEnded = resolve));
-    this.#runner = source.createQueryRunner('master');
+    this.#runner = parts.source.createQueryRunner('master');
   }
 
   async open(): Promise<void> {
@@ -34,8 +37,9 @@ export class PostgresHintSession {
       this.#leave();
       throw new Error('The session was ended while it connected.');
     }
-    client.on('notification', (message) => {
-      if (!this.#isEnded) this.hear(message);
+    client.on('notification', ({ payload = '' }) => {
+      const { revision, hint } = readPayload(payload);
+      if (!this.#isEnded) this.hear(revision, hint);
     });
     client.on('error', () => this.end());
     client.on('end', () => this.end());
@@ -43,17 +47,14 @@ export class PostgresHintSession {
     client.unref?.();
   }
 
-  /**
-   * Listens to these channels and no others, and makes sure that it is this very session of the server that does. Undefined when a look
-   * is under way already, which is then followed by another.
-   */
-  async listenTo(channels: () => readonly string[], revisionQuery: string): Promise<Look | undefined> {
+  /** Makes sure as well that it is this very session of the server that listens, and to nothing else. */
+  async look(prefixes: () => ReadonlySet<string> | undefined): Promise<SessionLook | undefined> {
     if (this.#client === undefined) return undefined;
     if (this.#looking !== undefined) {
       this.#lookAgain = true;
       return undefined;
     }
-    const looking = this.#look(channels, revisionQuery);
+    const looking = this.#look(() => this.parts.channels.for(prefixes()));
     this.#looking = looking;
     try {
       return await looking;
@@ -69,7 +70,7 @@ export class PostgresHintSession {
     this.#sayEnded();
   }
 
-  async #look(channels: () => readonly string[], revisionQuery: string): Promise<Look> {
+  async #look(channels: () => readonly string[]): Promise<SessionLook> {
     let isNew = false;
     for (;;) {
       this.#lookAgain = false;
@@ -82,7 +83,7 @@ export class PostgresHintSession {
       isNew ||= added.length > 0;
       // In a transaction after the one that began to listen, so that what it does not see will be told.
       const [row] = await this.#query(
-        `SELECT revision, (SELECT count(*) FROM pg_listening_channels() AS c WHERE c = ANY ($1)) AS listening FROM (${revisionQuery}) AS store`,
+        `SELECT revision, (SELECT count(*) FROM pg_listening_channels() AS c WHERE c = ANY ($1)) AS listening FROM (${this.parts.revisionQuery}) AS store`,
         [wanted],
       );
       if (row === undefined || Number(row.listening) !== wanted.length) {
@@ -95,7 +96,7 @@ export class PostgresHintSession {
   async #query(text: string, values?: unknown[]): Promise<LookRow[]> {
     const result = await this.#client?.query({
       text,
-      query_timeout: this.answerWithinMs,
+      query_timeout: this.parts.answerWithinMs,
       ...(values === undefined ? {} : { values }),
     });
     return ((Array.isArray(result) ? result.at(-1) : result)?.rows ?? []) as LookRow[];

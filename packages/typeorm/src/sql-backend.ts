@@ -1,27 +1,13 @@
-import { SecretsError, type HintListeners, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
-import type { Lookout } from './lookout.js';
-
-/** `STORE_OPTIONS_INVALID`: a DataSource or an option that a SQL store cannot work with. */
-export class StoreOptionsError extends SecretsError {
-  constructor(message: string) {
-    super('STORE_OPTIONS_INVALID', message);
-  }
-}
-
-/** Keys from `from` (included) and after `after`, up to `until` (excluded), in order; at most `limit`. */
-export interface KeyRange {
-  readonly from: string;
-  readonly after: string;
-  readonly until: string;
-  readonly limit: number;
-}
-
-export interface StoreChanges {
-  /** The store's revision now. */
-  readonly revision: number;
-  /** What has been written since; undefined when the backend cannot tell all of it. */
-  readonly keys?: readonly string[];
-}
+import {
+  StoreOptionsError,
+  type BareError,
+  type HintListeners,
+  type KeyRange,
+  type Lookout,
+  type StoreChanges,
+  type StoreCommit,
+  type StoreEntry,
+} from '@nestjs-secrets/core';
 
 /** The options of a SQL store, checked and complete. */
 export interface SqlLimits {
@@ -49,7 +35,7 @@ export interface SqlBackend {
   /** For a database that calls of itself; all others are asked. `poll` asks, for the time in which this one does not call. */
   lookout?(listeners: HintListeners, toldRevision: number, poll: () => Lookout): Lookout;
   /** The second half of a sentence that begins with "The store sql (…)". */
-  explain(error: Error & { readonly code?: unknown }): string;
+  explain(error: BareError): string;
 }
 
 /** The key of the row whose revision is that of the whole store. No entry can have it, since keys are never empty. */

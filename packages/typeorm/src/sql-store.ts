@@ -1,8 +1,8 @@
-import type { StoreDriver } from '@nestjs-secrets/core';
+import { StoreOptionsError, type StoreDriver } from '@nestjs-secrets/core';
 import { DataSource } from 'typeorm';
 import { MysqlBackend } from './mysql-backend.js';
 import { PostgresBackend } from './postgres-backend.js';
-import { DEFAULT_TABLE, StoreOptionsError, type SqlLimits } from './sql-backend.js';
+import { DEFAULT_TABLE, type SqlLimits } from './sql-backend.js';
 import { SqlStore } from './sql-store-driver.js';
 import { SqliteBackend } from './sqlite-backend.js';
 

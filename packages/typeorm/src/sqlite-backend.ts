@@ -1,18 +1,19 @@
 import { access } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
-import { StoreUnavailableError, type StoreCommit, type StoreEntry } from '@nestjs-secrets/core';
+import {
+  Deadline,
+  StoreOptionsError,
+  StoreUnavailableError,
+  type BareError,
+  type KeyRange,
+  type StoreChanges,
+  type StoreCommit,
+  type StoreEntry,
+} from '@nestjs-secrets/core';
 import type { DataSource, DataSourceOptions } from 'typeorm';
 import { judgeBatch } from './commit-batch.js';
-import { Deadline } from './deadline.js';
-import {
-  quotedTable,
-  STORE_ROW,
-  StoreOptionsError,
-  type KeyRange,
-  type SqlBackend,
-  type StoreChanges,
-} from './sql-backend.js';
+import { quotedTable, STORE_ROW, type SqlBackend } from './sql-backend.js';
 
 export type SqliteOptions = Extract<DataSourceOptions, { type: 'better-sqlite3' }>;
 
@@ -101,7 +102,7 @@ export class SqliteBackend implements SqlBackend {
     return patiently(this.busyLimitMs, () => this.#open.transact.immediate(() => this.#judgeAndWrite(commits)));
   }
 
-  explain(error: Error & { readonly code?: unknown }): string {
+  explain(error: BareError): string {
     const code = String(error.code);
     const file = this.options.database;
     if (error.name === 'DriverPackageNotInstalledError')

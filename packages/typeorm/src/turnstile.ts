@@ -1,5 +1,4 @@
-import { systemClock } from '@nestjs-secrets/core';
-import type { Deadline } from './deadline.js';
+import { systemClock, type Deadline } from '@nestjs-secrets/core';
 
 /** Lets so many in at a time. Who waits longer than its deadline leaves the queue, and nothing of it stays behind. */
 export class Turnstile {

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { ConsoleLogger, type INestApplicationContext, Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -94,7 +95,12 @@ export async function boot(
   const root = {
     module: EmptyModule,
     imports: [
-      SecretsModule.forRoot({ store, keys, rotators: [talkative, made, leased] }),
+      SecretsModule.forRoot({
+        store,
+        keys,
+        rotators: [talkative, made, leased],
+        audit: { folder: path.join(place.folder, 'audit') },
+      }),
       SecretsModule.forFeature([apiKey, credentials, ...more]),
       TypeOrmModule.forRootAsync({
         imports: [SecretsModule.forFeature([CREDENTIALS])],

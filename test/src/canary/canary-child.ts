@@ -44,7 +44,10 @@ async function live(order: CanaryOrder): Promise<void> {
   for (const chapter of order.chapters) await chapters[chapter]();
   showEverything(app);
   mkdirSync(order.copyFolder);
-  cpSync(order.place.folder, order.copyFolder, { recursive: true, filter: (file) => path.basename(file) !== 'keys' });
+  cpSync(order.place.folder, order.copyFolder, {
+    recursive: true,
+    filter: (file) => !/^(keys|lock-.*)$/.test(path.basename(file)),
+  });
   await app.close();
   if (order.chapters.includes('manager')) await startWithWrongKey(order);
   if (process.platform !== 'linux') return;

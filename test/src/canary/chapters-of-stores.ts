@@ -81,7 +81,7 @@ export async function audit({ place, canaries }: CanaryOrder): Promise<void> {
   const log = new AuditLog({
     origin: 'canary.example.com/audit/1',
     key: randomBytes(32),
-    sinks: [{ sink: auditFiles({ folder: path.join(place.folder, 'audit') }), mode: 'required' }],
+    sinks: [{ sink: auditFiles({ folder: path.join(place.folder, 'audit-by-hand') }), mode: 'required' }],
   });
   await log.open();
   const event = { eventName: 'PutSecretValue', eventRW: 'Write', resourceName: 'ApiKey' } as const;

@@ -8,22 +8,14 @@ import {
   type StoreDriver,
 } from '@nestjs-secrets/core';
 import { type PostgresRotator, postgresAlternatingUsers } from '@nestjs-secrets/pg';
-import { sqlStore } from '@nestjs-secrets/typeorm';
-import { DataSource } from 'typeorm';
 import type { CrashPoints } from '../crash/crash-points.js';
 import { crashingRotator } from '../crash/crashing-parts.js';
 import { BASE_NAME, CREDENTIALS, type FleetOrder } from './fleet-order.js';
+import { fleetStoreAt } from './fleet-store.js';
 import { moment } from './moment.js';
 import type { ProcessLog } from './process-log.js';
 
 export const ROTATOR = 'postgres/alternating-users';
-
-export function fleetStore({ store, answerWithinMs, name }: FleetOrder): StoreDriver {
-  const { host, port, database, credentials } = store;
-  const { username, password } = credentials;
-  const options = { type: 'postgres', host, port, database, username, password, applicationName: name } as const;
-  return sqlStore(new DataSource(options), { answerWithinMs });
-}
 
 /** Makes the table of the load, and gives it to the application. */
 async function prepare(client: { query(sql: string): Promise<unknown> }, ownerRole: string): Promise<void> {
@@ -107,7 +99,7 @@ export class FleetApp {
       module: FleetApp,
       imports: [
         SecretsModule.forRoot({
-          store: crashingStore(fleetStore(order), points),
+          store: crashingStore(fleetStoreAt(order.store, order.name, order.answerWithinMs), points),
           keys: localKeyFile({ path: order.keys }),
           rotators: [crashingRotator(loggedRotator(rotator, log), points, () => false)],
           instance: { leaseMs: order.leaseMs },

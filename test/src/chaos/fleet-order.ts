@@ -1,5 +1,6 @@
 import type { DatabaseCredentials, Duration, RotateSecretOptions, RotationEvent } from '@nestjs-secrets/core';
 import type { Address } from './faulty-link.js';
+import type { FleetStorePlace } from './fleet-store.js';
 
 export const CREDENTIALS = 'FleetDbCreds';
 export const BASE_NAME = 'fleet';
@@ -12,7 +13,7 @@ export interface FleetOrder {
   readonly log: string;
   /** The key file, which all processes share. */
   readonly keys: string;
-  readonly store: Address & { readonly database: string; readonly credentials: DatabaseCredentials };
+  readonly store: FleetStorePlace;
   /** As the application reaches it. */
   readonly target: Address & { readonly database: string };
   /** As rotations reach it. */

@@ -5,12 +5,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { createLocalKeyFile, type Duration, localKeyFile, SecretsManager, SecretsModule } from '@nestjs-secrets/core';
-import { sqlStore } from '@nestjs-secrets/typeorm';
 import pg from 'pg';
-import { DataSource } from 'typeorm';
 import { type PostgresServer, startPostgres } from '../postgres-server.js';
 import { FaultyLink } from './faulty-link.js';
 import { BASE_NAME, CREDENTIALS, type FleetLoad, type FleetOrder } from './fleet-order.js';
+import {
+  fleetStoreAt,
+  startFleetStore,
+  type FleetStoreKind,
+  type FleetStorePlace,
+  type FleetStoreServer,
+} from './fleet-store.js';
 import { FleetProcess } from './fleet-process.js';
 import { proveJournal, type JournalProof } from './journal-proof.js';
 import { installAudit, readAudit } from './store-audit.js';
@@ -19,6 +24,8 @@ export interface FleetOptions {
   readonly processes: number;
   /** A server each for store and target; one for both by default. */
   readonly twoServers?: boolean;
+  /** Where the store is; on PostgreSQL by default. Elsewhere there is no record of its changes, and so no `proof`. */
+  readonly store?: FleetStoreKind;
   readonly leaseMs?: number;
   /** How long the store may take to answer, in milliseconds; 5000 by default. Less where the test takes the store away. */
   readonly answerWithinMs?: number;
@@ -42,7 +49,7 @@ interface Servers {
 }
 
 /**
- * Several processes of one application over one PostgreSQL store and one PostgreSQL target, with links between them that can be made to fail,
+ * Several processes of one application over one store and one PostgreSQL target, with links between them that can be made to fail,
  * and an observer whose ways nobody disturbs. `close` ends all of it.
  */
 export class Fleet {
@@ -54,6 +61,8 @@ export class Fleet {
     private readonly options: FleetOptions,
     private readonly folder: string,
     readonly servers: Servers,
+    /** Where the store is, when it is not on PostgreSQL. */
+    readonly otherStore: FleetStoreServer | undefined,
     /** To the store, one for each process. */
     readonly storeLinks: readonly FaultyLink[],
     /** To the target, for rotations only. */
@@ -68,14 +77,16 @@ export class Fleet {
     const store = options.twoServers === true ? await startPostgres({ settings }) : target;
     const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-fleet-'));
     await store.query(`CREATE DATABASE ${STORE_DATABASE}`);
+    const otherStore = await startFleetStore(options.store ?? 'postgres');
+    const place = placeOf(options, otherStore ?? store);
     const [storeLinks, rotatorLink] = [
-      await Promise.all(Array.from({ length: options.processes }, () => FaultyLink.to(store))),
+      await Promise.all(Array.from({ length: options.processes }, () => FaultyLink.to(place))),
       await FaultyLink.to(target),
     ];
-    const observer = await startObserver(store, path.join(folder, 'keys.json'));
-    const fleet = new Fleet(options, folder, { store, target }, storeLinks, rotatorLink, observer);
+    const observer = await startObserver(place, path.join(folder, 'keys.json'));
+    const fleet = new Fleet(options, folder, { store, target }, otherStore, storeLinks, rotatorLink, observer);
     try {
-      await installAudit((sql) => fleet.inStore(sql));
+      if (otherStore === undefined) await installAudit((sql) => fleet.inStore(sql));
       for (let index = 0; index < options.processes; index += 1) await fleet.#createAdmin(index);
       await Promise.all(Array.from({ length: options.processes }, (_, index) => fleet.startProcess(index).ready));
     } catch (error) {
@@ -110,6 +121,7 @@ export class Fleet {
     const link = this.storeLinks[index];
     if (link === undefined) throw new Error(`the fleet has no place ${index}`);
     const { store, target } = this.servers;
+    const place = placeOf(this.options, this.otherStore ?? store);
     const {
       answerWithinMs = 5_000,
       roles = 3,
@@ -123,7 +135,7 @@ export class Fleet {
       name,
       log: path.join(this.folder, `${name}.log`),
       keys: path.join(this.folder, 'keys.json'),
-      store: { host: '127.0.0.1', port: link.port, database: STORE_DATABASE, credentials: store.admin },
+      store: { ...place, host: '127.0.0.1', port: link.port },
       target: { host: target.host, port: target.port, database: TARGET_DATABASE },
       rotatorTarget: { host: '127.0.0.1', port: this.rotatorLink.port },
       admin: { username: `rotator_${index + 1}`, password: target.admin.password },
@@ -214,6 +226,7 @@ export class Fleet {
     const { store, target } = this.servers;
     await target.stop();
     if (store !== target) await store.stop();
+    await this.otherStore?.stop();
     await rm(this.folder, { recursive: true, force: true });
   }
 
@@ -235,20 +248,17 @@ export class Fleet {
   }
 }
 
-async function startObserver(store: PostgresServer, keys: string): Promise<INestApplicationContext> {
+function placeOf(
+  { store: kind = 'postgres' }: FleetOptions,
+  { host, port, admin }: PostgresServer | FleetStoreServer,
+): FleetStorePlace {
+  return { kind, host, port, database: STORE_DATABASE, credentials: admin };
+}
+
+async function startObserver(place: FleetStorePlace, keys: string): Promise<INestApplicationContext> {
   await createLocalKeyFile(keys);
-  const { host, port, admin } = store;
-  const source = new DataSource({
-    type: 'postgres',
-    host,
-    port,
-    database: STORE_DATABASE,
-    username: admin.username,
-    password: admin.password,
-    applicationName: OBSERVER,
-  });
   const module = SecretsModule.forRoot({
-    store: sqlStore(source, { answerWithinMs: 2000 }),
+    store: fleetStoreAt(place, OBSERVER, 5000),
     keys: localKeyFile({ path: keys }),
     rotate: false,
   });

@@ -2,6 +2,7 @@ import path from 'node:path';
 import { type DynamicModule, Module } from '@nestjs/common';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import {
+  type AuditOptions,
   type DatabaseCredentials,
   defineSecret,
   getSecretToken,
@@ -23,6 +24,7 @@ export interface AppParts {
   readonly store: StoreDriver;
   readonly keys: KeyProvider;
   readonly rotator: DatabaseRotator;
+  readonly audit?: AuditOptions;
 }
 
 /** Connections in the application's pool. */
@@ -48,7 +50,7 @@ export function partsAt(place: AppPlace): AppParts {
 /** An application as a team would write it: a TypeORM connection on credentials that the rotator makes and rotates, and one more secret. */
 @Module({})
 export class RotatingApp {
-  static with(place: AppPlace, { store, keys, rotator }: AppParts): DynamicModule {
+  static with(place: AppPlace, { store, keys, rotator, audit }: AppParts): DynamicModule {
     const credentials: SecretDefinition<DatabaseCredentials> = defineSecret<DatabaseCredentials>(
       CREDENTIALS,
       undefined,
@@ -61,7 +63,7 @@ export class RotatingApp {
     return {
       module: RotatingApp,
       imports: [
-        SecretsModule.forRoot({ store, keys, rotators: [rotator] }),
+        SecretsModule.forRoot({ store, keys, rotators: [rotator], audit }),
         SecretsModule.forFeature([credentials, ledger]),
         TypeOrmModule.forRootAsync({
           imports: [SecretsModule.forFeature([CREDENTIALS])],

@@ -42,7 +42,7 @@ export interface AnomalyOptions {
 
 /**
  * What is unusual among events (`AuditLog.events$`), as it happens, in bounded memory. Events say which version they are about in `versionId` of
- * `requestParameters` or `additionalEventData`; `RetireSecretVersion` makes one retired.
+ * `requestParameters` or `additionalEventData`; a `RotationReport` says which one was retired.
  */
 export function auditAnomalies(
   events$: Observable<RecordedEvent>,
@@ -107,14 +107,15 @@ class AnomalyWatch {
 
   #retiredVersion(event: AuditEvent): Finding {
     const { resourceName } = event;
-    const versionId = versionOf(event);
-    if (resourceName === undefined || versionId === undefined) return undefined;
-    const version = pairOf(resourceName, versionId);
-    if (event.eventName === 'RetireSecretVersion') {
-      if (outcomeOf(event) === 'success') this.#retired.set(version, true);
+    if (resourceName === undefined) return undefined;
+    if (event.eventName === 'RotationReport') {
+      const gone = retiredIn(event);
+      if (gone !== undefined) this.#retired.set(pairOf(resourceName, gone), true);
       return undefined;
     }
-    if (event.eventRW !== 'Read') return undefined;
+    const versionId = versionOf(event);
+    if (event.eventRW !== 'Read' || versionId === undefined) return undefined;
+    const version = pairOf(resourceName, versionId);
     if (this.#retired.get(version) !== true && this.options.isRetired?.(resourceName, versionId) !== true)
       return undefined;
     return {
@@ -148,6 +149,13 @@ type Finding = Pick<AuditAnomaly, 'kind' | 'message'> | undefined;
 function versionOf({ requestParameters, additionalEventData }: AuditEvent): string | undefined {
   const versionId = requestParameters?.['versionId'] ?? additionalEventData?.['versionId'];
   return typeof versionId === 'string' ? versionId : undefined;
+}
+
+/** The version that was retired in a rotation which has come to its end. */
+function retiredIn({ additionalEventData }: AuditEvent): string | undefined {
+  const { outcome, previousVersionId } = additionalEventData ?? {};
+  const isGone = outcome === 'retired' || outcome === 'rolled-back' || outcome === 'revoked';
+  return isGone && typeof previousVersionId === 'string' ? previousVersionId : undefined;
 }
 
 function pairOf(one: string, other: string): string {

@@ -18,6 +18,13 @@ export class AuditUnavailableError extends SecretsError {
   }
 }
 
+/** `AUDIT_OFF`: there is no log to ask. */
+export class AuditOffError extends SecretsError {
+  constructor(message = 'Nothing is audited here. Give SecretsModule.forRoot({ audit: { folder } }) to have a log.') {
+    super('AUDIT_OFF', message);
+  }
+}
+
 /** `AUDIT_EVENT_INVALID`: an event that cannot be recorded as it is. A mistake of the caller; nothing was recorded. */
 export class AuditEventError extends SecretsError {
   constructor(message: string) {

@@ -8,7 +8,7 @@ export type AuditData =
 export interface AuditIdentity {
   /** `application`, `rotator`, `operator`, `remote` or `system`. */
   readonly type: string;
-  /** Whom policies name, such as `app/orders`. All instances of an application share it. */
+  /** Whom policies name, such as `application/orders`. All instances of an application share it. */
   readonly principalId: string;
   readonly userName?: string;
   readonly accountId?: string;

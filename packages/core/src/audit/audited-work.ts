@@ -6,23 +6,26 @@ export type AuditRecorder = Pick<AuditLog, 'record' | 'nextEventId'>;
 
 /**
  * An operation that hands something out: does the work, records how it went, and only then gives the result away. One event, whatever happened. When the event
- * cannot be recorded the result is withheld. `more` adds to the event what only the result tells, such as the version read.
+ * cannot be recorded the result is withheld. `more` adds to the event what only the result tells, such as the version read, and returns null for a result
+ * that is no event; a failure for which `isNoFailure` holds is none either.
  * @throws AuditUnavailableError; otherwise what the work threw
  */
 export async function auditedRead<T>(
   log: AuditRecorder,
   event: AuditEventInput,
   work: () => Promise<T>,
-  more?: (result: T) => Partial<AuditEventInput>,
+  more?: (result: T) => Partial<AuditEventInput> | null,
+  isNoFailure?: (error: unknown) => boolean,
 ): Promise<T> {
   let result: T;
   try {
     result = await work();
   } catch (error) {
-    await log.record({ ...event, ...errorFields(error) });
+    if (isNoFailure?.(error) !== true) await log.record({ ...event, ...errorFields(error) });
     throw error;
   }
-  await log.record({ ...event, ...more?.(result) });
+  const added = more?.(result);
+  if (added !== null) await log.record(added === undefined ? event : { ...event, ...added });
   return result;
 }
 

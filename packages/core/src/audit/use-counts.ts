@@ -16,6 +16,8 @@ export interface UseCounter {
   uses: number;
 }
 
+const KEPT_VERSIONS = 8;
+
 interface Counted extends UseCounter {
   readonly secretName: string;
   readonly versionId: string;
@@ -27,9 +29,8 @@ interface Counted extends UseCounter {
  * it was used (`UseSecretVersion`). Counts that cannot be recorded are kept and recorded later; they hold nobody up.
  */
 export class UseCounts {
-  readonly #counters = new Map<string, Counted>();
-  /** Of versions that were replaced, until their last count is recorded. */
-  readonly #replaced = new Set<Counted>();
+  /** By secret and version, the latest asked for last. */
+  readonly #counters = new Map<string, Map<string, Counted>>();
   readonly #everyMs: number;
   #timer: Cancel | undefined;
   #isClosed = false;
@@ -53,19 +54,25 @@ export class UseCounts {
       requestId,
       requestParameters: { versionId },
     });
-    const before = this.#counters.get(secretName);
-    if (before?.versionId === versionId) return before;
-    if (before !== undefined) this.#replaced.add(before);
-    const counter = { secretName, versionId, uses: 0, since: this.options.clock.now() };
-    this.#counters.set(secretName, counter);
+    return this.count(secretName, versionId);
+  }
+
+  /** The counter of a version that this instance has, where its delivery was recorded already. */
+  count(secretName: string, versionId: string): UseCounter {
+    const known = this.#counters.get(secretName) ?? new Map<string, Counted>();
+    this.#counters.set(secretName, known);
+    const counter = known.get(versionId) ?? { secretName, versionId, uses: 0, since: this.options.clock.now() };
+    known.delete(versionId);
+    known.set(versionId, counter);
     this.#arm();
     return counter;
   }
 
   /** Records the counts of this interval now. */
   async flush(): Promise<void> {
-    const all = [...this.#replaced, ...this.#counters.values()];
+    const all = [...this.#counters.values()].flatMap((known) => [...known.values()]);
     await Promise.allSettled(all.map((counter) => this.#record(counter)));
+    for (const known of this.#counters.values()) forgetOldest(known);
   }
 
   /** Records what is left, as far as the log takes it, and stops. */
@@ -78,10 +85,7 @@ export class UseCounts {
   async #record(counter: Counted): Promise<void> {
     const { secretName, versionId, uses, since } = counter;
     const until = this.options.clock.now();
-    if (uses === 0) {
-      this.#replaced.delete(counter);
-      return;
-    }
+    if (uses === 0) return;
     await this.options.log.record({
       eventName: 'UseSecretVersion',
       eventRW: 'Read',
@@ -105,5 +109,13 @@ export class UseCounts {
         this.#arm();
       });
     });
+  }
+}
+
+/** A version that was replaced is used for a while yet, as by a transaction that began with it. */
+function forgetOldest(known: Map<string, Counted>): void {
+  for (const [versionId, { uses }] of known) {
+    if (known.size <= KEPT_VERSIONS) return;
+    if (uses === 0) known.delete(versionId);
   }
 }

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { BehaviorSubject, type Observable } from 'rxjs';
+import type { UseCounter } from '../audit/use-counts.js';
 import type { Clock } from '../foundation/clock.js';
 import type { CredentialFailure } from '../fleet/failure-reports.js';
 import { SecretExpiredError, SecretUnavailableError } from '../foundation/errors.js';
@@ -39,6 +40,7 @@ interface HeldVersion<T> {
   readonly value: T;
   readonly promotion: number;
   readonly expiresAt: number | undefined;
+  readonly uses: UseCounter;
 }
 
 /** The live handle behind `Secret<T>`. Moves forward only: by the number of the promotion, not by what comes in last. */
@@ -85,6 +87,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
     // Only a version with a TTL pays for looking at the clock.
     if (held.expiresAt !== undefined && held.expiresAt <= this.parts.clock.now())
       throw new SecretExpiredError(this.name, held.versionId, held.expiresAt);
+    held.uses.uses += 1;
     return held.value;
   }
 
@@ -228,11 +231,18 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   #acknowledge(): void {
     const held = [...this.#consumers].map((consumer) => ({ label: consumer.label, versionIds: [...consumer.holds()] }));
     if (!this.#closed) this.#live.use(held.flatMap(({ versionIds }) => versionIds));
-    this.parts.source.acknowledge?.({ secretName: this.name, promotion: this.#held.promotion, held });
+    const { promotion, versionId } = this.#held;
+    this.parts.source.acknowledge?.({ secretName: this.name, promotion, versionId, held });
   }
 }
 
 async function toHeld<T>({ definitions }: SecretHandleParts, snapshot: SecretSnapshot): Promise<HeldVersion<T>> {
-  const { versionId, promotion, expiresAt } = snapshot;
-  return { versionId, promotion, expiresAt, value: (await definitions.check(snapshot.name, snapshot.value)) as T };
+  const { versionId, promotion, expiresAt, uses = { uses: 0 } } = snapshot;
+  return {
+    versionId,
+    promotion,
+    expiresAt,
+    uses,
+    value: (await definitions.check(snapshot.name, snapshot.value)) as T,
+  };
 }

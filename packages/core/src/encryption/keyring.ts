@@ -33,11 +33,11 @@ export class Keyring {
   }
 
   /**
-   * The plaintext, sealed for this place and no other.
+   * The plaintext, sealed for this place and no other, under the given key version; without one, under the provider's active one.
    * @throws KeyProviderError when the provider answers what its port does not allow; and whatever the provider throws
    */
-  async seal(context: EnvelopeContext, plaintext: Uint8Array): Promise<Buffer> {
-    const active = this.#provider.active();
+  async seal(context: EnvelopeContext, plaintext: Uint8Array, under?: CmkRef): Promise<Buffer> {
+    const active = under ?? this.#provider.active();
     const cmk = isPromise(active) ? await active : active;
     this.#check(isCmkRef(cmk), 'a key id or version that is out of range');
     const associatedData = this.#associatedData.of(context, cmk);
@@ -69,12 +69,18 @@ export class Keyring {
   }
 
   /**
-   * What was sealed for this place, in a buffer the caller owns and zeroes.
+   * What was sealed for this place, in a buffer the caller owns and zeroes. `admit` may refuse the key version before it is used, by throwing.
    * @throws CorruptRecordError when the envelope is malformed or was changed
    * @throws KeyMismatchError when its data key does not open: another master key, or an envelope of another store, secret or version
    */
-  async open(context: EnvelopeContext, envelope: Uint8Array): Promise<Buffer> {
+  async open(
+    context: EnvelopeContext,
+    envelope: Uint8Array,
+    admit?: (cmk: CmkRef) => void | Promise<void>,
+  ): Promise<Buffer> {
     const { cmk, wrappedKey, commitment, box } = readEnvelope(envelope, this.#lowestSuite, context);
+    const admitting = admit?.(cmk);
+    if (admitting !== undefined) await admitting;
     const associatedData = this.#associatedData.of(context, cmk);
     const unwrapping = this.#provider.unwrap(cmk, wrappedKey, associatedData);
     const dataKey = isPromise(unwrapping) ? await unwrapping : unwrapping;
@@ -93,6 +99,14 @@ export class Keyring {
     } finally {
       dataKey.fill(0);
     }
+  }
+
+  /**
+   * The key version an envelope says it was sealed under; nothing of it is verified.
+   * @throws CorruptRecordError when it is none
+   */
+  sealedUnder(context: EnvelopeContext, envelope: Uint8Array): CmkRef {
+    return readEnvelope(envelope, this.#lowestSuite, context).cmk;
   }
 
   #check(holds: boolean, what: string): void {

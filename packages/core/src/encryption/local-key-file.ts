@@ -1,13 +1,13 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, link, mkdir, open, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { KeyFileError } from '../foundation/errors.js';
+import { lockFolder } from '../audit/folder-lock.js';
+import { isSecretsError, KeyFileError } from '../foundation/errors.js';
 import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
 import { KEY_BYTES } from './aes-gcm.js';
-import { type KeyProvider, KeyProviderError } from './key-provider.js';
-import { parseKeyFile, printKeyFile } from './key-file-format.js';
-import { MasterKeys } from './master-keys.js';
+import { printKeyFile, type KeyFile, type KeyFileEntry } from './key-file-format.js';
+import { codeOf, type KeyFileWrapping, placeKeyFile, readKeyFile, replaceKeyFile } from './key-file-storage.js';
+import { type CmkRef, type KeyProvider, KeyProviderError } from './key-provider.js';
+import { KeySet } from './key-set.js';
 
 export interface LocalKeyFileOptions {
   /** Relative to the working directory, unless absolute. Keep it away from the store's data and from its backups. */
@@ -19,46 +19,177 @@ export interface LocalKeyFileOptions {
   readonly create?: 'never' | 'if-missing';
 }
 
-const LARGEST_FILE_BYTES = 65_536;
+const LOCK_TRIES = 20;
 
 /**
  * Master keys in a file of mode 0600 that belongs to the user of the process (neither is checked on Windows). Every version in the file opens data
- * keys; the highest one wraps new ones.
+ * keys. New keys and versions are written into the file, and read from it by every process that shares it as soon as they are needed; where each machine has
+ * a copy, copy the file before the version is used (docs/keys.md).
  *
  * `open()` throws a `KeyFileError`: `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED` when others may read or change the file, `KEY_FILE_INVALID`
- * when it cannot be read or is no key file.
+ * when it cannot be read or is no key file. `make` and `destroy` throw `KEY_FILE_UNWRITABLE` where it cannot be changed.
  */
 export function localKeyFile(options: LocalKeyFileOptions, randomness: Randomness = cryptoRandomness): KeyProvider {
-  const path = resolve(options.path);
-  const name = `local key file ${path}`;
-  let keys: MasterKeys | undefined;
-  const opened = (): MasterKeys => {
-    if (keys !== undefined) return keys;
+  return new LocalKeyFile(resolve(options.path), options.create, randomness);
+}
+
+/** Of whatever wrapping; `localKeyFile` makes one without. */
+export class LocalKeyFile implements KeyProvider {
+  readonly name: string;
+  #keys: KeySet | undefined;
+  #reading: Promise<KeySet> | undefined;
+
+  constructor(
+    private readonly path: string,
+    private readonly creation: 'never' | 'if-missing' | undefined,
+    private readonly randomness: Randomness,
+    private readonly wrapping?: KeyFileWrapping,
+  ) {
+    this.name = `${wrapping === undefined ? 'local' : 'passphrase'} key file ${path}`;
+  }
+
+  async open(): Promise<void> {
+    const creation = this.creation ?? (process.env.NODE_ENV === 'production' ? 'never' : 'if-missing');
+    let file = await readKeyFile(this.path, this.wrapping);
+    if (file === undefined && creation === 'if-missing') {
+      await makeKeyFile(this.path, this.randomness, this.wrapping);
+      file = await readKeyFile(this.path, this.wrapping);
+    }
+    if (file === undefined) throw missing(this.path);
+    this.#keys = keySet(file, this.randomness);
+  }
+
+  async close(): Promise<void> {
+    this.#keys = undefined;
+    this.wrapping?.close();
+  }
+
+  active(): CmkRef {
+    return this.#opened().active;
+  }
+
+  wrap(cmk: CmkRef, dataKey: Uint8Array, associatedData: Uint8Array): Buffer | Promise<Buffer> {
+    const keys = this.#opened();
+    if (keys.has(cmk)) return keys.wrap(cmk, dataKey, associatedData);
+    return this.#readAgain().then((read) => read.wrap(cmk, dataKey, associatedData));
+  }
+
+  unwrap(cmk: CmkRef, wrappedKey: Uint8Array, associatedData: Uint8Array): Buffer | Promise<Buffer> {
+    const keys = this.#opened();
+    if (keys.has(cmk)) return keys.unwrap(cmk, wrappedKey, associatedData);
+    return this.#readAgain().then((read) => read.unwrap(cmk, wrappedKey, associatedData));
+  }
+
+  async list(): Promise<readonly CmkRef[]> {
+    this.#opened();
+    return (await this.#readAgain()).list();
+  }
+
+  async make(id?: string): Promise<CmkRef> {
+    this.#opened();
+    const cmkId = id ?? newKeyId(this.randomness);
+    const key = this.randomness.bytes(KEY_BYTES);
+    try {
+      return await this.#change(({ keys }) => {
+        const known = keys.find((entry) => entry.cmkId === cmkId);
+        const version = known?.nextVersion ?? 1;
+        const made = { key, createdAt: new Date().toISOString() };
+        const entry = { cmkId, nextVersion: version + 1, versions: new Map(known?.versions).set(version, made) };
+        const changed = known === undefined ? [...keys, entry] : keys.map((one) => (one === known ? entry : one));
+        return { file: { keys: changed }, result: { id: cmkId, version } };
+      });
+    } finally {
+      key.fill(0);
+    }
+  }
+
+  async destroy(cmk: CmkRef): Promise<void> {
+    this.#opened();
+    await this.#change(({ keys }) => {
+      const entry = keys.find(({ cmkId }) => cmkId === cmk.id);
+      if (entry === undefined || !entry.versions.has(cmk.version)) return { file: undefined, result: undefined };
+      const versions = new Map(entry.versions);
+      versions.delete(cmk.version);
+      const left = keys.flatMap((one) => (one !== entry ? [one] : versions.size === 0 ? [] : [{ ...one, versions }]));
+      if (left.length > 0) return { file: { keys: left }, result: undefined };
+      throw this.#unwritable('would be left without any key. Delete it by hand if that is what you want.');
+    });
+  }
+
+  /** Changes the file, one process at a time, so that no version that another one has just made gets lost. */
+  async #change<T>(edit: (file: KeyFile) => { file: KeyFile | undefined; result: T }): Promise<T> {
+    const lock = await this.#lock();
+    try {
+      const before = await readKeyFile(this.path, this.wrapping);
+      if (before === undefined) throw missing(this.path);
+      try {
+        const { file, result } = edit(before);
+        if (file !== undefined) {
+          await this.#replace(file);
+          this.#keys = keySet(file, this.randomness);
+        }
+        return result;
+      } finally {
+        zero(before);
+      }
+    } finally {
+      await lock.release();
+    }
+  }
+
+  async #replace(file: KeyFile): Promise<void> {
+    const contents = printKeyFile(file);
+    try {
+      const sealed = (await this.wrapping?.seal(this.path, contents)) ?? contents;
+      await replaceKeyFile(this.path, sealed, this.randomness.bytes(8).toString('hex'));
+    } catch (error) {
+      if (isSecretsError(error)) throw error;
+      throw this.#unwritable(
+        `cannot be changed (${codeOf(error)}). Make its folder writable, or change it where it comes from.`,
+        error,
+      );
+    } finally {
+      contents.fill(0);
+    }
+  }
+
+  async #lock(): Promise<{ release(): Promise<void> }> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await lockFolder(dirname(this.path), this.randomness);
+      } catch (error) {
+        if (isSecretsError(error, 'AUDIT_FOLDER_BUSY') && attempt < LOCK_TRIES) continue;
+        throw this.#unwritable('cannot be locked: its folder must be writable, and on a local file system.', error);
+      }
+    }
+  }
+
+  #unwritable(what: string, cause?: unknown): KeyFileError {
+    return new KeyFileError('KEY_FILE_UNWRITABLE', `The key file ${this.path} ${what} Nothing was changed.`, cause);
+  }
+
+  #readAgain(): Promise<KeySet> {
+    this.#reading ??= this.#read().finally(() => (this.#reading = undefined));
+    return this.#reading;
+  }
+
+  async #read(): Promise<KeySet> {
+    const file = await readKeyFile(this.path, this.wrapping);
+    if (file === undefined) throw missing(this.path);
+    const keys = keySet(file, this.randomness);
+    // Closed meanwhile, it must not come back to life.
+    if (this.#keys !== undefined) this.#keys = keys;
+    return keys;
+  }
+
+  #opened(): KeySet {
+    if (this.#keys !== undefined) return this.#keys;
     throw new KeyProviderError(
       'KEY_PROVIDER_CLOSED',
-      name,
+      this.name,
       'is not open: open() was not called yet, or the application is shutting down.',
     );
-  };
-  return {
-    name,
-    open: async () => {
-      const create = options.create ?? (process.env.NODE_ENV === 'production' ? 'never' : 'if-missing');
-      let file = await openIfThere(path);
-      if (file === undefined && create === 'if-missing') {
-        await createLocalKeyFile(path, randomness);
-        file = await openIfThere(path);
-      }
-      if (file === undefined) throw missing(path);
-      keys = await readKeys(file, path, randomness);
-    },
-    close: async () => {
-      keys = undefined;
-    },
-    active: () => opened().active,
-    wrap: (cmk, dataKey, associatedData) => opened().wrap(cmk, dataKey, associatedData),
-    unwrap: (cmk, wrappedKey, associatedData) => opened().unwrap(cmk, wrappedKey, associatedData),
-  };
+  }
 }
 
 /**
@@ -66,18 +197,24 @@ export function localKeyFile(options: LocalKeyFileOptions, randomness: Randomnes
  * `path` already; of several processes at once, one makes the file.
  * @throws KeyFileError `KEY_FILE_MISSING` when it cannot be made there
  */
-export async function createLocalKeyFile(path: string, randomness: Randomness = cryptoRandomness): Promise<boolean> {
-  const target = resolve(path);
-  const folder = dirname(target);
+export function createLocalKeyFile(path: string, randomness: Randomness = cryptoRandomness): Promise<boolean> {
+  return makeKeyFile(resolve(path), randomness, undefined);
+}
+
+async function makeKeyFile(target: string, randomness: Randomness, wrapping?: KeyFileWrapping): Promise<boolean> {
   const key = randomness.bytes(KEY_BYTES);
-  const contents = printKeyFile(`local:${randomness.bytes(16).toString('hex')}`, key, new Date());
+  const entry: KeyFileEntry = {
+    cmkId: newKeyId(randomness),
+    nextVersion: 2,
+    versions: new Map([[1, { key, createdAt: new Date().toISOString() }]]),
+  };
+  const contents = printKeyFile({ keys: [entry] });
   key.fill(0);
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    const made = await placeDurably(target, contents, `${target}.${randomness.bytes(8).toString('hex')}.new`);
-    if (made) await syncFolder(folder);
-    return made;
+    const sealed = (await wrapping?.seal(target, contents)) ?? contents;
+    return await placeKeyFile(target, sealed, `${target}.${randomness.bytes(8).toString('hex')}.new`);
   } catch (error) {
+    if (isSecretsError(error)) throw error;
     throw new KeyFileError(
       'KEY_FILE_MISSING',
       `There is no key file ${target} and it cannot be made (${codeOf(error)}). Make the folder writable, or put the file there.`,
@@ -88,98 +225,21 @@ export async function createLocalKeyFile(path: string, randomness: Randomness = 
   }
 }
 
-/** Puts a whole file at `target`, or nothing when there is one already. */
-async function placeDurably(target: string, contents: Uint8Array, temporary: string): Promise<boolean> {
-  try {
-    await writeDurably(temporary, contents);
-    // A link, unlike a rename, fails where another process has put its key first.
-    await link(temporary, target);
-    return true;
-  } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false;
-    throw error;
-  } finally {
-    await rm(temporary, { force: true });
-  }
+function newKeyId(randomness: Randomness): string {
+  return `local:${randomness.bytes(16).toString('hex')}`;
 }
 
-async function writeDurably(path: string, contents: Uint8Array): Promise<void> {
-  const file = await open(path, 'wx', 0o600);
-  try {
-    await file.writeFile(contents);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+/** The keys of a file, as key objects; the buffers they came in are zeroed. */
+function keySet(file: KeyFile, randomness: Randomness): KeySet {
+  const objects = new Map<string, Map<number, KeyObject>>();
+  for (const { cmkId, versions } of file.keys)
+    objects.set(cmkId, new Map([...versions].map(([version, { key }]) => [version, createSecretKey(key)])));
+  zero(file);
+  return new KeySet(objects, randomness);
 }
 
-async function syncFolder(folder: string): Promise<void> {
-  // Windows does not open folders, and needs no such thing.
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-async function openIfThere(path: string): Promise<FileHandle | undefined> {
-  try {
-    // Without O_NONBLOCK a named pipe in its place would hold up the start for ever.
-    return await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
-    throw new KeyFileError(
-      'KEY_FILE_INVALID',
-      `The key file ${path} cannot be read (${codeOf(error)}). Check its owner and the folders above it.`,
-      error,
-    );
-  }
-}
-
-/** Checks and reads through one descriptor, so that what was checked is what is read. Closes it. */
-async function readKeys(file: FileHandle, path: string, randomness: Randomness): Promise<MasterKeys> {
-  let contents: Buffer | undefined;
-  try {
-    const stat = await file.stat();
-    if (!stat.isFile()) throw invalid(path, 'is not a regular file');
-    checkAccess(path, stat.mode & 0o777, stat.uid);
-    if (stat.size > LARGEST_FILE_BYTES) throw invalid(path, `has more than ${LARGEST_FILE_BYTES} bytes`);
-    contents = await file.readFile();
-    const parsed = parseKeyFile(contents);
-    if (typeof parsed === 'string') throw invalid(path, parsed);
-    return new MasterKeys(parsed.cmkId, keyObjects(parsed.keys), randomness);
-  } finally {
-    contents?.fill(0);
-    await file.close();
-  }
-}
-
-function checkAccess(path: string, mode: number, owner: number): void {
-  const user = process.geteuid?.();
-  if (user === undefined) return;
-  if ((mode & 0o077) !== 0) {
-    throw new KeyFileError(
-      'KEY_FILE_EXPOSED',
-      `The key file ${path} has mode ${mode.toString(8).padStart(4, '0')}: others than its owner may use it. Run: chmod 600 '${path}' (and consider the key known to them).`,
-    );
-  }
-  if (owner !== user) {
-    throw new KeyFileError(
-      'KEY_FILE_EXPOSED',
-      `The key file ${path} belongs to user ${owner}, and the process runs as user ${user}. Run: chown ${user} '${path}'`,
-    );
-  }
-}
-
-function keyObjects(keys: ReadonlyMap<number, Buffer>): Map<number, KeyObject> {
-  const objects = new Map<number, KeyObject>();
-  for (const [version, key] of keys) {
-    objects.set(version, createSecretKey(key));
-    key.fill(0);
-  }
-  return objects;
+function zero(file: KeyFile): void {
+  for (const { versions } of file.keys) for (const { key } of versions.values()) key.fill(0);
 }
 
 function missing(path: string): KeyFileError {
@@ -188,17 +248,4 @@ function missing(path: string): KeyFileError {
     `There is no key file ${path}. If this application has stored secrets before, restore the file from its backup: no other opens them. Otherwise make one: ` +
       `node -e "require('@nestjs-secrets/core').createLocalKeyFile(process.argv[1])" '${path}' (outside production, localKeyFile does so by itself).`,
   );
-}
-
-function invalid(path: string, what: string): KeyFileError {
-  return new KeyFileError(
-    'KEY_FILE_INVALID',
-    `The key file ${path} ${what}. Restore it from its backup; do not edit it by hand.`,
-  );
-}
-
-function codeOf(error: unknown): string {
-  // No instanceof: under Jest the errors of node:fs come from another realm.
-  const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' ? code : 'unknown';
 }

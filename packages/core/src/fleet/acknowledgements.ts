@@ -9,6 +9,8 @@ export interface Acknowledgement {
   readonly secretName: string;
   /** The promotion its handle has reached; 0 before it has read anything. */
   readonly promotion: number;
+  /** The version that this promotion made current, for the audit log. */
+  readonly versionId?: string;
   /** The label of each consumer, with the version ids it holds. */
   readonly held: readonly { readonly label: string; readonly versionIds: readonly string[] }[];
 }

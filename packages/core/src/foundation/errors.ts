@@ -101,6 +101,53 @@ export class ValueTooLargeError extends SecretsError {
   }
 }
 
+/** `VERSION_LIMIT`: a secret has as many versions as it may. */
+export class VersionLimitError extends SecretsError {
+  constructor(secretName: string, limit: number) {
+    super(
+      'VERSION_LIMIT',
+      `Secret ${secretName} would have more than ${limit} versions; nothing was stored. Take stages of your own off old versions, see whether rotations get to retire theirs, or raise the limit.`,
+      { secretName },
+    );
+  }
+}
+
+/** `VERSION_IN_USE`: a version that a stage points at, or that is still to be retired, cannot be destroyed. */
+export class VersionInUseError extends SecretsError {
+  constructor(secretName: string, versionId: string) {
+    super(
+      'VERSION_IN_USE',
+      `Version ${versionId} of ${secretName} has a stage, or is still to be retired. Take the stage off it, or wait until it is retired; nothing was destroyed.`,
+      { secretName },
+    );
+  }
+}
+
+/** `SECRET_DELETED`: the secret is to be removed and gives no value until it is restored. */
+export class SecretDeletedError extends SecretsError {
+  constructor(secretName: string, purgeAt: number) {
+    super(
+      'SECRET_DELETED',
+      `Secret ${secretName} is deleted and will be gone at ${new Date(purgeAt).toISOString()}. Bring it back with restoreSecret('${secretName}'), or delete it for good with deleteSecret('${secretName}', { force: true }).`,
+      { secretName },
+    );
+  }
+}
+
+/** `SECRET_IN_USE`: a rotation of the secret is not through, or instances have credentials of their own of it. */
+export class SecretInUseError extends SecretsError {
+  constructor(secretName: string, why: string) {
+    super('SECRET_IN_USE', `Secret ${secretName} cannot be removed yet: ${why}. Nothing was removed.`, { secretName });
+  }
+}
+
+/** `DELETION_INVALID`: a recovery window out of range, or two wishes that exclude each other. */
+export class DeletionRequestError extends SecretsError {
+  constructor(message: string) {
+    super('DELETION_INVALID', message);
+  }
+}
+
 /** `VALUE_INVALID`: not JSON, or not what the secret's schema says. Names paths and never shows the value. */
 export class InvalidSecretValueError extends SecretsError {
   constructor(secretName: string, message: string) {
@@ -144,9 +191,13 @@ export class PasswordOptionsError extends SecretsError {
   }
 }
 
-/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID` */
+/** `KEY_FILE_MISSING`, `KEY_FILE_EXPOSED`, `KEY_FILE_INVALID`; `KEY_FILE_LOCKED`: not with this passphrase; `KEY_FILE_UNWRITABLE`: no key can be made or destroyed in it. */
 export class KeyFileError extends SecretsError {
-  constructor(code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID', message: string, cause?: unknown) {
+  constructor(
+    code: 'KEY_FILE_MISSING' | 'KEY_FILE_EXPOSED' | 'KEY_FILE_INVALID' | 'KEY_FILE_LOCKED' | 'KEY_FILE_UNWRITABLE',
+    message: string,
+    cause?: unknown,
+  ) {
     super(code, message, { cause });
   }
 }
@@ -155,6 +206,22 @@ export class KeyFileError extends SecretsError {
 export class KeyMismatchError extends SecretsError {
   constructor(message: string) {
     super('KEY_MISMATCH', message);
+  }
+}
+
+/**
+ * `KEY_UNAVAILABLE`: the service with the master keys gave no usable answer in time. Nothing was sealed or opened; the same call may succeed later.
+ */
+export class KeyUnavailableError extends SecretsError {
+  constructor(provider: string, message: string, cause?: unknown) {
+    super('KEY_UNAVAILABLE', `The key provider ${provider} ${message}`, { cause });
+  }
+}
+
+/** `KEY_REFUSED`: the service with the master keys answered, and will not: no permission, or the key is disabled or destroyed. Trying again does not help. */
+export class KeyRefusedError extends SecretsError {
+  constructor(provider: string, message: string, cause?: unknown) {
+    super('KEY_REFUSED', `The key provider ${provider} ${message}`, { cause });
   }
 }
 

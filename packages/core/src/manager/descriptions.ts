@@ -9,6 +9,8 @@ export interface VersionDescription {
   readonly createdAt: number;
   readonly expiresAt: number | undefined;
   readonly state: VersionState;
+  /** When its value is destroyed, unless it gets a stage before that. */
+  readonly destroyAt: number | undefined;
 }
 
 /** What is under way and what was last, for a secret with a rotation policy. */
@@ -39,14 +41,18 @@ export interface SecretDescription {
   readonly createdAt: number;
   readonly updatedAt: number;
   readonly ttlMs: number | undefined;
+  /** The id of the master key its values are sealed under; undefined for the default key. */
+  readonly key: string | undefined;
+  /** When it will be gone; undefined unless it is deleted. */
+  readonly purgeAt: number | undefined;
   readonly versions: readonly VersionDescription[];
   /** Only from `describeSecret`, and only with a rotation policy. */
   readonly rotation: RotationDescription | undefined;
 }
 
 export function describeVersion(record: SecretRecord, version: VersionRecord): VersionDescription {
-  const { id, createdAt, expiresAt, state } = version;
-  return { versionId: id, stages: stagesOf(record, id), createdAt, expiresAt, state };
+  const { id, createdAt, expiresAt, state, destroyAt } = version;
+  return { versionId: id, stages: stagesOf(record, id), createdAt, expiresAt, state, destroyAt };
 }
 
 export function describeSecret(
@@ -63,6 +69,8 @@ export function describeSecret(
     createdAt,
     updatedAt,
     ttlMs,
+    key: record.key,
+    purgeAt: record.deletion?.purgeAt,
     versions: record.versions.map((version) => describeVersion(record, version)),
     rotation: rotation &&
       state && {

@@ -1,6 +1,8 @@
+import type { Clock } from '../foundation/clock.js';
 import {
   InvalidSecretValueError,
   RotationPolicyError,
+  SecretDeletedError,
   SecretsError,
   VersionNotFoundError,
 } from '../foundation/errors.js';
@@ -14,6 +16,7 @@ import {
   type SecretRecord,
   type VersionRecord,
 } from '../versions/secret-record.js';
+import type { VersionStore } from '../versions/version-store.js';
 
 export interface CreateSecretOptions {
   readonly description?: string;
@@ -23,9 +26,19 @@ export interface CreateSecretOptions {
   /** Each version expires this long after it was made. */
   readonly ttl?: Duration;
   readonly rotation?: RotationPolicy;
+  /** The master key that seals its values, by id or alias; the default key unless stated. */
+  readonly key?: string;
+  /** A version that has lost its last stage is destroyed this much later; by default only when there are more than 10 of those. */
+  readonly destroyOldAfter?: Duration;
   /** The id of the first version; `v1` by default. */
   readonly versionId?: string;
 }
+
+/** What of a secret can be changed later. */
+export type SecretUpdate = Pick<
+  CreateSecretOptions,
+  'description' | 'type' | 'tags' | 'ttl' | 'key' | 'destroyOldAfter'
+>;
 
 /** A secret that an application cannot start without. */
 export interface WantedSecret extends CreateSecretOptions {
@@ -73,6 +86,12 @@ export interface SecretPage {
 
 const VERSION_ID = /^[A-Za-z0-9_-]{1,64}$/;
 
+/** @throws SecretDeletedError */
+export function requireUndeleted(record: SecretRecord): SecretRecord {
+  if (record.deletion === undefined) return record;
+  throw new SecretDeletedError(record.name, record.deletion.purgeAt);
+}
+
 export function select(record: SecretRecord, { versionId, stage }: VersionSelector): VersionRecord {
   if (versionId !== undefined) {
     const version = requireVersion(record, versionId);
@@ -92,16 +111,41 @@ export function checkVersionId(name: string, versionId: string): string {
   });
 }
 
-export function checkTtl(name: string, ttl: Duration | undefined): number | undefined {
+export function checkTtl(name: string, ttl: Duration | undefined, what = 'TTL'): number | undefined {
   if (ttl === undefined) return undefined;
   const ttlMs = parseDuration(ttl);
   if (ttlMs !== undefined && ttlMs > 0) return ttlMs;
-  throw new InvalidSecretValueError(name, `The TTL of ${name} must be above 0: milliseconds, or like '12h'.`);
+  throw new InvalidSecretValueError(name, `The ${what} of ${name} must be above 0: milliseconds, or like '12h'.`);
+}
+
+/** What of a new secret the store knows. */
+export interface NewSecret {
+  readonly now: number;
+  /** The id of its master key, where it names one. */
+  readonly key: string | undefined;
+  /** From where it counts on, when there was one of its name before. */
+  readonly counted: number;
+}
+
+/** Looks up what a new secret needs to know. @throws KeyNotFoundError */
+export async function newSecret(
+  versions: VersionStore,
+  clock: Clock,
+  { key }: CreateSecretOptions,
+  name: string,
+): Promise<NewSecret> {
+  const id = key === undefined ? undefined : await versions.keys.records.resolve(key);
+  return { now: clock.now(), key: id, counted: await versions.counted(name) };
 }
 
 /** The record of a secret that has no version yet. */
-export function newSecretRecord(name: string, options: CreateSecretOptions, now: number): SecretRecord {
+export function newSecretRecord(
+  name: string,
+  options: CreateSecretOptions,
+  { now, key, counted }: NewSecret,
+): SecretRecord {
   const ttlMs = checkTtl(name, options.ttl);
+  const destroyOldAfterMs = checkTtl(name, options.destroyOldAfter, 'destroyOldAfter');
   return {
     format: 1,
     name,
@@ -112,8 +156,10 @@ export function newSecretRecord(name: string, options: CreateSecretOptions, now:
     updatedAt: now,
     ...(ttlMs === undefined ? {} : { ttlMs }),
     ...(options.rotation === undefined ? {} : { rotation: checkRotationPolicy(name, options.rotation) }),
-    nextSequence: 1,
-    promotion: 0,
+    ...(key === undefined ? {} : { key }),
+    ...(destroyOldAfterMs === undefined ? {} : { destroyOldAfterMs }),
+    nextSequence: counted + 1,
+    promotion: counted,
     rolledBack: false,
     versions: [],
     stages: [],
@@ -138,4 +184,9 @@ export function rotationRequest(
   const deadlineMs = parseDuration(deadline ?? DEFAULT_DEADLINE_MS);
   if (deadlineMs === undefined) return fail("give the deadline in milliseconds, or like '30s'.");
   return { reason: 'emergency', deadline: now + deadlineMs };
+}
+
+/** Tags as events have them: texts, since a tag may be called anything. */
+export function tagTexts(tags: Readonly<Record<string, string>>): readonly string[] {
+  return Object.entries(tags).map(([key, value]) => `${key}=${value}`);
 }

@@ -1,4 +1,6 @@
+import type { UseCounter } from '../audit/use-counts.js';
 import { VersionNotFoundError } from '../foundation/errors.js';
+import { requireUndeleted } from './requests.js';
 import { versionAt, type SecretRecord, type VersionRecord } from '../versions/secret-record.js';
 import type { VersionStore } from '../versions/version-store.js';
 
@@ -13,6 +15,8 @@ export interface SecretSnapshot {
   readonly rolledBack: boolean;
   /** After this time (milliseconds since the epoch) the value must not be handed out. */
   readonly expiresAt: number | undefined;
+  /** Counts what is made of it, where the source keeps count: whoever uses the value adds to it. */
+  readonly uses?: UseCounter;
 }
 
 export interface SecretCandidates {
@@ -25,21 +29,23 @@ export interface SecretCandidates {
 export class SecretReader {
   constructor(private readonly versions: VersionStore) {}
 
-  /** @throws SecretNotFoundError, VersionNotFoundError when nothing is current yet */
+  /** @throws SecretNotFoundError, SecretDeletedError, VersionNotFoundError when nothing is current yet */
   async current(name: string): Promise<SecretSnapshot> {
-    const record = await this.versions.get(name);
+    const record = requireUndeleted(await this.versions.get(name));
     const version = versionAt(record, 'current');
     if (version === undefined) throw new VersionNotFoundError(name, 'current version');
     return this.#snapshot(record, version);
   }
 
   /**
-   * Current, pending and previous, without those whose retirement has begun: a connection opened with one of these would be ended.
+   * Current, pending and previous, as far as they are allowed, without those whose retirement has begun: a connection opened with one of these would
+   * be ended.
    * @throws SecretNotFoundError
    */
-  async candidates(name: string): Promise<SecretCandidates> {
-    const record = await this.versions.get(name);
-    const versions = ['current', 'pending', 'previous'].flatMap((stage) => versionAt(record, stage) ?? []);
+  async candidates(name: string, isAllowed: (stage: string) => boolean): Promise<SecretCandidates> {
+    const record = requireUndeleted(await this.versions.get(name));
+    const stages = ['current', 'pending', 'previous'].filter((stage) => isAllowed(stage));
+    const versions = stages.flatMap((stage) => versionAt(record, stage) ?? []);
     const usable = versions.filter(({ state }) => state === 'live' || state === 'draining');
     return {
       snapshots: await Promise.all(usable.map((version) => this.#snapshot(record, version))),

@@ -1,80 +1,106 @@
 import type { Observable } from 'rxjs';
-import {
-  RotationFailedError,
-  RotationPolicyError,
-  RotationStoppedError,
-  SecretExistsError,
-  SecretExpiredError,
-  SecretNotFoundError,
-  StageError,
-  VersionConflictError,
-  VersionNotFoundError,
-} from '../foundation/errors.js';
-import type { Clock } from '../foundation/clock.js';
+import { STORE_RESOURCE } from '../access/access-request.js';
+import type { PolicyDocument } from '../access/policy-document.js';
+import type { PolicyChangeOptions, StoredSecretPolicy } from '../access/policy-store.js';
+import type { Principal } from '../access/principal.js';
+import { type CallContext, Caller } from '../doors/caller.js';
+import type { Asked } from '../doors/door.js';
+import { observed } from '../doors/observed.js';
 import { randomPassword, type PasswordOptions } from '../foundation/random-password.js';
-import type { Randomness } from '../foundation/randomness.js';
-import type { RotationEngine } from '../rotation/rotation-engine.js';
-import type { RotationResult } from '../rotation/rotation-result.js';
+import type { LifecycleEvent } from '../lifecycle/lifecycle-events.js';
+import type { DeleteSecretOptions, DestroyVersionOptions } from '../lifecycle/lifecycle-requests.js';
 import type { RotationEvent } from '../rotation/rotation-events.js';
-import type { RotationScheduler } from '../rotation/rotation-scheduler.js';
-import { checkRotationPolicy, type RotationPolicy } from '../versions/rotation-policy.js';
-import type { SecretDefinitions } from '../versions/secret-definition.js';
-import { checkSecretName } from '../versions/secret-name.js';
-import {
-  addVersion,
-  checkCustomStage,
-  findVersion,
-  isLeased,
-  nextVersionId,
-  promote,
-  requireVersion,
-  setStage,
-  stagesOf,
-  versionAt,
-  type SecretRecord,
-} from '../versions/secret-record.js';
-import { encodeValue, sameValue } from '../versions/secret-value.js';
-import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
-import type { VersionStore } from '../versions/version-store.js';
-import { describeSecret, describeVersion, type SecretDescription, type VersionDescription } from './descriptions.js';
-import {
-  checkTtl,
-  checkVersionId,
-  newSecretRecord,
-  rotationRequest,
-  select,
-  type CreateSecretOptions,
-  type PutSecretValueOptions,
-  type RotateSecretOptions,
-  type SecretPage,
-  type VersionSelector,
-  type WantedSecret,
+import type { RotationResult } from '../rotation/rotation-result.js';
+import type { RotationPolicy } from '../versions/rotation-policy.js';
+import type { SecretVersion } from '../versions/secret-version.js';
+import { AuditDesk } from './audit-desk.js';
+import type { SecretDescription, VersionDescription } from './descriptions.js';
+import { KeyDesk } from './key-desk.js';
+import type { SecretsManagerParts } from './manager-parts.js';
+import { PolicyDesk } from './policy-desk.js';
+import type {
+  CreateSecretOptions,
+  PutSecretValueOptions,
+  RotateSecretOptions,
+  SecretPage,
+  SecretUpdate,
+  VersionSelector,
+  WantedSecret,
 } from './requests.js';
-
-/** What the manager stands on. */
-export interface SecretsManagerParts {
-  readonly versions: VersionStore;
-  readonly definitions: SecretDefinitions;
-  readonly engine: RotationEngine;
-  readonly scheduler: RotationScheduler;
-  readonly clock: Clock;
-  readonly randomness: Randomness;
-}
-
-const LONGEST_PAGE = 100;
+import { SecretCatalogue } from './secret-catalogue.js';
+import { SecretEnds } from './secret-ends.js';
+import { SecretPolicies } from './secret-policies.js';
+import { SecretRotations } from './secret-rotations.js';
+import { SecretValues } from './secret-values.js';
+import { WantedSecrets } from './wanted-secrets.js';
 
 /**
- * The secrets manager: creates, reads, versions and rotates secrets. Every value that leaves the store passes through here.
+ * The secrets manager: creates, reads, versions and rotates secrets. Every value that leaves the store passes through here, and every operation is
+ * authorised, done and audited, in the name of a caller: of the application itself, or of whom `as` says.
  *
- * Every method that names a secret throws `InvalidSecretNameError` for an illegal name, `SecretNotFoundError` for an unknown one (but
- * `createSecret`), and `StoreUnavailableError` when the store does not answer.
+ * Every method that names a secret throws `InvalidSecretNameError` for an illegal name, `AccessDeniedError` for what policies do not allow,
+ * `SecretNotFoundError` for an unknown one (but `createSecret`), `StoreUnavailableError` when the store does not answer, and
+ * `AuditUnavailableError` when the audit log cannot take the event: the operation then did not happen.
  */
 export class SecretsManager {
-  constructor(private readonly parts: SecretsManagerParts) {}
+  readonly #parts: SecretsManagerParts;
+  readonly #caller: Caller;
+  readonly #values: SecretValues;
+  readonly #catalogue: SecretCatalogue;
+  readonly #rotations: SecretRotations;
+  readonly #secretPolicies: SecretPolicies;
+  readonly #wanted: WantedSecrets;
+  readonly #ends: SecretEnds;
+  readonly #keys: KeyDesk;
+  readonly #policies: PolicyDesk;
+  readonly #audit: AuditDesk;
+
+  constructor(parts: SecretsManagerParts, caller: Caller) {
+    this.#parts = parts;
+    this.#caller = caller;
+    this.#values = new SecretValues(parts, caller);
+    this.#catalogue = new SecretCatalogue(parts, caller);
+    this.#rotations = new SecretRotations(parts, caller);
+    this.#secretPolicies = new SecretPolicies(parts, caller);
+    this.#wanted = new WantedSecrets(parts, caller);
+    this.#ends = new SecretEnds(parts, caller);
+    this.#keys = new KeyDesk(parts, caller);
+    this.#policies = new PolicyDesk(parts, caller);
+    this.#audit = new AuditDesk(parts, caller);
+  }
+
+  /** Who may do what: identity policies, and what they come to. */
+  get policies(): PolicyDesk {
+    return this.#policies;
+  }
+
+  /** The master keys that seal values. */
+  get keys(): KeyDesk {
+    return this.#keys;
+  }
+
+  /** Who did what: the audit log. */
+  get audit(): AuditDesk {
+    return this.#audit;
+  }
+
+  /**
+   * This manager in the name of somebody else: a caller that your own authentication vouches for, with what is known of his call (address, request
+   * id…), which policies may ask about. Cheap; make one a call.
+   */
+  as(principal: Principal, context: CallContext = {}): SecretsManager {
+    return new SecretsManager(this.#parts, new Caller(principal, context));
+  }
 
   /** Rotations as they happen, values never; nothing is replayed. Completes on shutdown. */
   get rotationEvents$(): Observable<RotationEvent> {
-    return this.parts.engine.events$;
+    return this.#rotations.events$;
+  }
+
+  /** What becomes of secrets and versions in time, told in the instance that acted; nothing is replayed. Completes on shutdown. */
+  get lifecycleEvents$(): Observable<LifecycleEvent> {
+    const asked: Asked = { operation: 'observeLifecycle', resource: STORE_RESOURCE };
+    return observed(this.#parts.door, this.#caller, asked, this.#parts.lifecycle.events$);
   }
 
   /**
@@ -82,16 +108,7 @@ export class SecretsManager {
    * @throws SecretExistsError, InvalidSecretValueError, ValueTooLargeError, RotationPolicyError
    */
   async createSecret(name: string, value: unknown, options: CreateSecretOptions = {}): Promise<SecretDescription> {
-    const empty = newSecretRecord(checkSecretName(name), options, this.parts.clock.now());
-    const versionId = checkVersionId(name, options.versionId ?? nextVersionId(empty));
-    await this.parts.definitions.check(name, value);
-    const sealed = await this.parts.versions.sealValue(name, versionId, value);
-    const record = await this.parts.versions.change(name, (existing) => {
-      if (existing !== undefined) throw new SecretExistsError(name);
-      const now = this.parts.clock.now();
-      return { record: promote(addVersion(empty, versionId, now), versionId, now), writes: [sealed] };
-    });
-    return describeSecret(record ?? empty);
+    return this.#values.create(name, value, options);
   }
 
   /**
@@ -99,11 +116,7 @@ export class SecretsManager {
    * @throws VersionNotFoundError, SecretExpiredError, CorruptRecordError
    */
   async getSecretValue<T = unknown>(name: string, selector: VersionSelector = {}): Promise<SecretVersion<T>> {
-    const version = select(await this.parts.versions.get(checkSecretName(name)), selector);
-    if (version.expiresAt !== undefined && version.expiresAt <= this.parts.clock.now())
-      throw new SecretExpiredError(name, version.id, version.expiresAt);
-    const value = await this.parts.versions.openValue(name, version.id);
-    return new ConcealedVersion(name, version.id, value as T);
+    return this.#values.get<T>(name, selector);
   }
 
   /**
@@ -115,58 +128,25 @@ export class SecretsManager {
    * @throws InvalidSecretValueError, ValueTooLargeError, StageError
    */
   async putSecretValue(name: string, value: unknown, options: PutSecretValueOptions = {}): Promise<VersionDescription> {
-    checkSecretName(name);
-    const { versions, definitions, clock } = this.parts;
-    await definitions.check(name, value);
-    const ttlMs = checkTtl(name, options.ttl);
-    let versionId = '';
-    const record = await versions.change(name, async (before) => {
-      if (before === undefined) throw new SecretNotFoundError(name);
-      versionId = checkVersionId(name, options.versionId ?? nextVersionId(before));
-      if (findVersion(before, versionId) !== undefined) {
-        await this.#requireSameValue(name, versionId, value);
-        return undefined;
-      }
-      const now = clock.now();
-      let after = addVersion(before, versionId, now, ttlMs ?? before.ttlMs);
-      if (options.stages === undefined) after = promote(after, versionId, now);
-      for (const stage of options.stages ?? []) {
-        checkCustomStage(after, stage);
-        after = setStage(after, stage, versionId);
-      }
-      return { record: after, writes: [await versions.sealValue(name, versionId, value)] };
-    });
-    if (record === undefined) throw new SecretNotFoundError(name);
-    return describeVersion(record, requireVersion(record, versionId));
+    return this.#values.put(name, value, options);
   }
 
   async describeSecret(name: string): Promise<SecretDescription> {
-    const record = await this.parts.versions.get(checkSecretName(name));
-    const [state, nextRotationAt] = [await this.parts.engine.status(name), await this.parts.scheduler.nextRunAt(name)];
-    return describeSecret(record, state, nextRotationAt);
+    return this.#catalogue.describe(name);
   }
 
   /**
    * Secrets in the order of their names, up to 100 a page, without values. `prefix` narrows them by name. The names of secrets whose record
-   * is corrupt come beside the others, in `corrupt`.
+   * is corrupt come beside the others, in `corrupt`. Where policies ask about the secrets themselves (tags, type), a page has those that its
+   * caller may list, which may be none of many.
    */
   async listSecrets(options: { prefix?: string; after?: string; limit?: number } = {}): Promise<SecretPage> {
-    const { prefix = '', after } = options;
-    if (prefix !== '') checkSecretName(prefix);
-    if (after !== undefined) checkSecretName(after);
-    const limit = Math.min(LONGEST_PAGE, Math.max(1, Math.trunc(options.limit ?? LONGEST_PAGE)));
-    const found = await this.parts.versions.list({ prefix, limit, ...(after === undefined ? {} : { after }) });
-    return {
-      items: found.flatMap(({ record }) => (record === undefined ? [] : [describeSecret(record)])),
-      corrupt: found.filter(({ record }) => record === undefined).map(({ name }) => name),
-      next: found.length === limit ? found.at(-1)?.name : undefined,
-    };
+    return this.#catalogue.list(options);
   }
 
   /** Every version that is kept, oldest first, with its stages. */
   async listVersions(name: string): Promise<readonly VersionDescription[]> {
-    const record = await this.parts.versions.get(checkSecretName(name));
-    return record.versions.map((version) => describeVersion(record, version));
+    return this.#catalogue.listVersions(name);
   }
 
   /**
@@ -180,30 +160,22 @@ export class SecretsManager {
     stage: string,
     versionId: string | null,
   ): Promise<readonly VersionDescription[]> {
-    checkSecretName(name);
-    const record = await this.parts.versions.change(name, (before) => {
-      if (before === undefined) throw new SecretNotFoundError(name);
-      if (stage === 'current' && versionId !== null) return { record: this.#moveCurrent(before, versionId) };
-      checkCustomStage(before, stage);
-      if (versionId !== null) requireVersion(before, versionId);
-      return { record: setStage(before, stage, versionId ?? undefined) };
-    });
-    return (record?.versions ?? []).map((version) => describeVersion(record as SecretRecord, version));
+    return this.#catalogue.updateStage(name, stage, versionId);
   }
 
   /** Changes what describes a secret; what is left out stays. */
-  async updateSecret(
-    name: string,
-    options: Pick<CreateSecretOptions, 'description' | 'type' | 'tags' | 'ttl'>,
-  ): Promise<SecretDescription> {
-    const ttlMs = checkTtl(checkSecretName(name), options.ttl);
-    return this.#edit(name, (before) => ({
-      ...before,
-      description: options.description ?? before.description,
-      type: options.type ?? before.type,
-      tags: options.tags ?? before.tags,
-      ...(ttlMs === undefined ? {} : { ttlMs }),
-    }));
+  async updateSecret(name: string, options: SecretUpdate): Promise<SecretDescription> {
+    return this.#catalogue.update(name, options);
+  }
+
+  /** Adds tags to a secret, in place of those of the same keys. */
+  async tag(name: string, tags: Readonly<Record<string, string>>): Promise<SecretDescription> {
+    return this.#catalogue.tag(name, tags);
+  }
+
+  /** Takes tags away, by their keys; what is not there is no error. */
+  async untag(name: string, tagKeys: readonly string[]): Promise<SecretDescription> {
+    return this.#catalogue.untag(name, tagKeys);
   }
 
   /**
@@ -211,10 +183,7 @@ export class SecretsManager {
    * @throws RotationPolicyError
    */
   async updateRotationPolicy(name: string, policy: RotationPolicy | null): Promise<SecretDescription> {
-    if (policy !== null) checkRotationPolicy(checkSecretName(name), policy);
-    return this.#edit(checkSecretName(name), ({ rotation: _replaced, ...before }) =>
-      policy === null ? before : { ...before, rotation: policy },
-    );
+    return this.#rotations.updatePolicy(name, policy);
   }
 
   /**
@@ -225,35 +194,72 @@ export class SecretsManager {
    * @throws RotationFailedError when a step threw; the version that was current still is
    */
   async rotateSecret(name: string, options: RotateSecretOptions = {}): Promise<RotationResult> {
-    const { engine, clock, versions } = this.parts;
-    const request = rotationRequest(checkSecretName(name), options, clock.now());
-    if (isLeased(await versions.get(name))) return this.#rotateLeases(name, options);
-    const result = await engine.rotate(name, request);
-    if (result === undefined) throw new RotationStoppedError(name);
-    if (request.reason === 'rehearsal') return result;
-    if ((options.until ?? (request.reason === 'emergency' ? 'retired' : 'promoted')) === 'promoted') return result;
-    await engine.retired(name);
-    const { lastRetired } = await engine.status(name);
-    return lastRetired?.versionId === result.previousVersionId ? { ...result, retired: lastRetired } : result;
+    return this.#rotations.rotate(name, options);
   }
 
   /** Stops the schedule of a secret; `rotateSecret` still works, and what is under way goes on. */
   async pauseRotation(name: string): Promise<SecretDescription> {
-    return this.#setSchedule(name, false);
+    return this.#rotations.pause(name);
   }
 
   /** Starts the schedule of a secret again after `pauseRotation`, or after it stood still because too many rotations had failed. */
   async resumeRotation(name: string): Promise<SecretDescription> {
-    await this.parts.engine.forgiveFailures(checkSecretName(name));
-    return this.#setSchedule(name, true);
+    return this.#rotations.resume(name);
   }
 
   /**
-   * A random password, 32 characters of all four classes unless stated otherwise. Nothing is stored.
+   * Has a secret removed after a recovery window of 7 to 30 days, 30 by default. Until then it gives no value, takes none and does not rotate; what instances
+   * hold of it stays with them. With `force` it is gone at once, and nothing is returned. A rotation under way comes to its end first.
+   * @throws DeletionRequestError
+   * @throws SecretInUseError by force, while a rotation is under way or instances have credentials of their own of it
+   */
+  async deleteSecret(name: string, options: DeleteSecretOptions = {}): Promise<SecretDescription | undefined> {
+    return this.#ends.delete(name, options);
+  }
+
+  /** Takes a deletion back; restoring what is not deleted changes nothing. */
+  async restoreSecret(name: string): Promise<SecretDescription> {
+    return this.#ends.restore(name);
+  }
+
+  /**
+   * Destroys the value of an old version, with its data key, at once or `after` a while. It must have no stage, and be retired where it belongs to a target.
+   * @throws VersionNotFoundError, VersionInUseError, DeletionRequestError
+   */
+  async destroyVersion(
+    name: string,
+    versionId: string,
+    options: DestroyVersionOptions = {},
+  ): Promise<SecretDescription> {
+    return this.#ends.destroyVersion(name, versionId, options);
+  }
+
+  /**
+   * A random password, 32 characters of all four classes unless stated otherwise. Nothing is stored. Its event is recorded while the caller goes on.
    * @throws PasswordOptionsError
    */
   getRandomPassword(options: PasswordOptions = {}): string {
-    return randomPassword(options, this.parts.randomness);
+    const { door, randomness } = this.#parts;
+    const asked = { operation: 'getRandomPassword', resource: STORE_RESOURCE } as const;
+    return door.readNow(this.#caller, asked, () => randomPassword(options, randomness));
+  }
+
+  /**
+   * Sets the policy of a secret itself (statements with a `Principal`), as an object or as JSON text; null takes it away.
+   * @throws PolicyInvalidError with every fault; PolicyLockoutError when the caller could not take it back, unless `force` is given;
+   *   PolicyChangedError, PolicyLimitError, PolicyNotFoundError
+   */
+  async setSecretPolicy(
+    name: string,
+    document: PolicyDocument | string | null,
+    options: PolicyChangeOptions = {},
+  ): Promise<StoredSecretPolicy | undefined> {
+    return this.#secretPolicies.set(name, document, options);
+  }
+
+  /** The policy of a secret itself; undefined when it has none, or none that can be read. */
+  async getSecretPolicy(name: string): Promise<StoredSecretPolicy | undefined> {
+    return this.#secretPolicies.get(name);
   }
 
   /**
@@ -262,99 +268,6 @@ export class SecretsManager {
    * @throws SecretNotFoundError when there is none and `initial` is undefined
    */
   async ensureSecret(wanted: WantedSecret): Promise<void> {
-    const { name, initial, rotation } = wanted;
-    const found = await this.parts.versions.find(checkSecretName(name));
-    if (rotation !== undefined) checkRotationPolicy(name, rotation);
-    if (rotation?.lease !== undefined) {
-      // It has no value of its own: each instance gets one when it opens the secret.
-      await this.parts.versions.change(name, (before) => ({
-        record: { ...(before ?? newSecretRecord(name, wanted, this.parts.clock.now())), rotation },
-      }));
-      return;
-    }
-    if (found === undefined || versionAt(found.record, 'current') === undefined) {
-      if (initial === undefined) throw new SecretNotFoundError(name);
-      if (initial === 'rotator') return this.#makeFirstVersion(wanted);
-      try {
-        await this.createSecret(name, await initial(), wanted);
-        return;
-      } catch (error) {
-        // Another instance that started at the same time may have been first: its value counts.
-        if (!(error instanceof SecretExistsError)) throw error;
-      }
-    }
-    if (rotation !== undefined && JSON.stringify(found?.record.rotation) !== JSON.stringify(rotation))
-      await this.updateRotationPolicy(name, rotation);
-  }
-
-  async #makeFirstVersion(wanted: WantedSecret): Promise<void> {
-    const { name, rotation } = wanted;
-    if (rotation === undefined) {
-      throw new RotationPolicyError(
-        name,
-        `The definition of ${name} says initial: 'rotator' but has no rotation policy that names one.`,
-      );
-    }
-    await this.parts.versions.change(name, (before) => ({
-      record: { ...(before ?? newSecretRecord(name, wanted, this.parts.clock.now())), rotation },
-    }));
-    const interrupted = (await this.parts.engine.status(name)).active !== undefined;
-    try {
-      await this.parts.engine.rotate(name, { reason: 'first-version' });
-    } catch (error) {
-      // What an earlier start had left may have been a failure still to be undone. Now that it is, the way is free for a new attempt.
-      if (!interrupted || !(error instanceof RotationFailedError && error.undone)) throw error;
-      await this.parts.engine.rotate(name, { reason: 'first-version' });
-    }
-  }
-
-  /** A secret of leases rotates in that each instance gets a new credential. */
-  async #rotateLeases(name: string, options: RotateSecretOptions): Promise<RotationResult> {
-    const { leases } = this.parts.engine;
-    const results = await Promise.all((await leases.of(name)).map((lease) => this.rotateSecret(lease, options)));
-    const own = results.find(({ secretName }) => secretName === leases.nameOf(name)) ?? results[0];
-    if (own !== undefined) return own;
-    throw new VersionNotFoundError(name, 'lease: no instance uses it');
-  }
-
-  #setSchedule(name: string, enabled: boolean): Promise<SecretDescription> {
-    return this.#edit(checkSecretName(name), (before) => {
-      if (before.rotation !== undefined) return { ...before, rotation: { ...before.rotation, enabled } };
-      throw new RotationPolicyError(name, `Secret ${name} has no rotation policy, so there is no schedule.`);
-    });
-  }
-
-  #moveCurrent(record: SecretRecord, versionId: string): SecretRecord {
-    const version = requireVersion(record, versionId);
-    if (version.state === 'retiring' || version.state === 'retired') {
-      throw new StageError(
-        record.name,
-        `Version ${versionId} of ${record.name} is ${version.state}: its target refuses it. Rotate to get a new one.`,
-      );
-    }
-    if (stagesOf(record, versionId).includes('pending')) {
-      throw new StageError(
-        record.name,
-        `Version ${versionId} of ${record.name} is being verified by a rotation, which makes it current when it works.`,
-      );
-    }
-    return promote(record, versionId, this.parts.clock.now());
-  }
-
-  async #edit(name: string, edit: (record: SecretRecord) => SecretRecord): Promise<SecretDescription> {
-    const record = await this.parts.versions.change(name, (before) => {
-      if (before === undefined) throw new SecretNotFoundError(name);
-      return { record: { ...edit(before), updatedAt: this.parts.clock.now() } };
-    });
-    if (record === undefined) throw new SecretNotFoundError(name);
-    return describeSecret(record);
-  }
-
-  async #requireSameValue(name: string, versionId: string, value: unknown): Promise<void> {
-    const [offered, stored] = [encodeValue(name, value), await this.parts.versions.openEncoded(name, versionId)];
-    const same = sameValue(name, offered, stored);
-    offered.fill(0);
-    stored.fill(0);
-    if (!same) throw new VersionConflictError(name, versionId);
+    return this.#wanted.ensure(wanted);
   }
 }

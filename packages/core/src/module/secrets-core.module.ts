@@ -50,7 +50,8 @@ function schedulerRegistry(moduleRef: ModuleRef): SchedulerRegistry | undefined 
       inject: [configurable.MODULE_OPTIONS_TOKEN, ModuleRef, ModulesContainer],
       useFactory: async (options: SecretsModuleOptions, moduleRef: ModuleRef, modules: ModulesContainer) => {
         const timers = scheduleTimers(options.clock ?? systemClock, () => schedulerRegistry(moduleRef));
-        const runtime = await SecretsRuntime.start(options, timers);
+        const logger = new Logger('Secrets');
+        const runtime = await SecretsRuntime.start(options, timers, ({ level, message }) => logger[level](message));
         for (const definition of definitionsOf(modules)) runtime.announce(definition);
         return runtime;
       },
@@ -70,7 +71,7 @@ export class SecretsCoreModule
     private readonly explorer: SecretsExplorer,
   ) {
     super();
-    runtime.own?.manager.rotationEvents$.subscribe((event) => logRotationEvent(this.logger, event));
+    runtime.own?.engine.events$.subscribe((event) => logRotationEvent(this.logger, event));
   }
 
   onModuleInit(): void {

@@ -1,4 +1,6 @@
+import type { AuditSinkHealth } from '../audit/audit-log.js';
 import type { SecretHealth } from '../client/secret-handles.js';
+import type { KeyProviderStatus } from '../encryption/key-provider.js';
 import type { RotationTrouble } from '../rotation/rotation-troubles.js';
 import type { SecretsRuntime } from './secrets-runtime.js';
 
@@ -10,12 +12,18 @@ export interface SecretsHealthResult {
     readonly secrets: Readonly<Record<string, SecretHealth>>;
     /** What is wrong with rotations that take place in this instance, by the name of the secret; empty when all is well. */
     readonly rotations: Readonly<Record<string, RotationTrouble>>;
+    /** The sinks of the audit log; none where nothing is audited. */
+    readonly audit: readonly AuditSinkHealth[];
+    /** Whether the service with the master keys answers; always `available` where they are in the process. */
+    readonly keys: KeyProviderStatus;
   };
 }
 
 /**
  * Health of the secrets this application uses. `up` as long as every value may be used, `degraded: true` when some of them could not be
- * refreshed, when the store has not taken a heartbeat for the length of a lease, or when a version that failed was rolled back; `down` once one is past its TTL. Return it from a Terminus check: `() => secretsHealth.check('secrets')`.
+ * refreshed, when the store has not taken a heartbeat for the length of a lease, when the service with the master keys is away, when a required sink of
+ * the audit log fails (so that no operation happens), or when a version that failed was rolled back; `down` once one is past its TTL. Return it from a
+ * Terminus check: `() => secretsHealth.check('secrets')`.
  */
 export class SecretsHealthIndicator {
   constructor(private readonly runtime: SecretsRuntime) {}
@@ -23,14 +31,23 @@ export class SecretsHealthIndicator {
   check(key = 'secrets'): SecretsHealthResult {
     const health = this.runtime.handles.health();
     const all = [...health.values()];
-    const { own } = this.runtime;
+    const { own, options } = this.runtime;
+    const keys = options.keys?.status?.() ?? { state: 'available' };
     const isOutOfTouch = own !== undefined && !own.instance.isLive();
+    const audit = own?.log?.health() ?? [];
+    const isUnrecorded = audit.some(({ mode, status }) => mode === 'required' && status === 'failing');
     return {
       [key]: {
         status: all.some(({ status }) => status === 'expired') ? 'down' : 'up',
-        degraded: isOutOfTouch || all.some(({ status, rolledBack }) => status === 'degraded' || rolledBack),
+        degraded:
+          isOutOfTouch ||
+          isUnrecorded ||
+          keys.state === 'away' ||
+          all.some(({ status, rolledBack }) => status === 'degraded' || rolledBack),
         secrets: Object.fromEntries(health),
         rotations: Object.fromEntries(own?.troubles.current() ?? []),
+        audit,
+        keys,
       },
     };
   }

@@ -6,6 +6,8 @@ import type { ProcessTable } from '../fleet/process-identity.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import type { SecretSource } from '../client/secret-source.js';
+import type { AuditOptions, PoliciesOptions, PrincipalOptions } from './access-options.js';
+import type { Duration } from '../versions/rotation-policy.js';
 import type { SecretRotator } from '../rotation/secret-rotator.js';
 
 /** A rotator with the name that policies call it by. */
@@ -29,6 +31,12 @@ export interface SecretsModuleOptions {
   readonly keys?: KeyProvider;
   /** Reads secrets from elsewhere instead of from a store of our own; there is no manager and no rotation then. */
   readonly source?: SecretSource;
+  /** Who this application is to policies and in the audit log: `application/<name>`; the name `app` by default. */
+  readonly principal?: string | PrincipalOptions;
+  /** How policies are enforced, and those that come from code. Without any, this application may do everything and nobody else anything. */
+  readonly policies?: PoliciesOptions;
+  /** The audit log of this instance. Nothing is audited without it. */
+  readonly audit?: AuditOptions;
   /** Rotators that come as objects. Classes with `@Rotator()` are found by themselves, but cannot make a secret's first value. */
   readonly rotators?: readonly NamedRotator[];
   /** How long the first value of a secret may take at start, in milliseconds; 10,000 by default. */
@@ -41,6 +49,12 @@ export interface SecretsModuleOptions {
   readonly instance?: InstanceOptions;
   /** A censor that a logger has which was made before the application; by default there is one of its own, which can be injected as `LogCensor`. */
   readonly censor?: LogCensor;
+  /** How long before a version expires that is told, longest first; 7 days, 1 day and 1 hour by default. All instances of a store should have the same. */
+  readonly expiryWarnings?: readonly Duration[];
+  /** The most versions a secret may have, 100 by default, and the most bytes a value may have, 65,536 by default and at most 1,000,000. */
+  readonly limits?: { readonly versionsPerSecret?: number; readonly valueBytes?: number };
+  /** For tests: how many data keys a version of a master key wraps before the next one takes over; 0.9 · 2^32 by default. */
+  readonly wrapLimit?: number;
   /** For tests: where time, randomness and ids come from. */
   readonly clock?: Clock;
   readonly randomness?: Randomness;

@@ -1,41 +1,17 @@
 import { SecretHandles } from '../client/secret-handles.js';
 import type { SecretHandle } from '../client/secret-handle.js';
-import { managerSource } from '../client/manager-source.js';
-import type { SecretSource } from '../client/secret-source.js';
-import { type Clock, systemClock } from '../foundation/clock.js';
+import { systemClock } from '../foundation/clock.js';
 import { SecretsError } from '../foundation/errors.js';
+import { randomIds } from '../foundation/ids.js';
 import { LogCensor } from '../foundation/log-censor.js';
-import { type Ids, randomIds } from '../foundation/ids.js';
-import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
-import { SecretReader } from '../manager/secret-reader.js';
+import { cryptoRandomness } from '../foundation/randomness.js';
 import type { WantedSecret } from '../manager/requests.js';
-import { SecretsManager } from '../manager/secrets-manager.js';
-import { Acknowledgements } from '../fleet/acknowledgements.js';
-import { Consumers } from '../fleet/consumers.js';
-import { FailureReports } from '../fleet/failure-reports.js';
-import { Instance } from '../fleet/instance.js';
-import { InstanceWatch } from '../fleet/instance-watch.js';
-import { systemProcesses } from '../fleet/process-identity.js';
-import { RotationEngine } from '../rotation/rotation-engine.js';
-import { RotationJournal } from '../rotation/rotation-journal.js';
-import { RotationScheduler, type ScheduleTimers } from '../rotation/rotation-scheduler.js';
-import { RotationTroubles } from '../rotation/rotation-troubles.js';
+import type { ScheduleTimers } from '../rotation/rotation-scheduler.js';
 import { Rotators } from '../rotation/rotators.js';
 import { SecretDefinitions, type SecretDefinition } from '../versions/secret-definition.js';
-import { VersionStore } from '../versions/version-store.js';
+import { type ManagerRuntime, startManager } from './manager-runtime.js';
+import type { Notice } from './notices.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
-
-/** The manager's side: everything that stands on the store. */
-export interface ManagerRuntime {
-  readonly manager: SecretsManager;
-  readonly engine: RotationEngine;
-  readonly scheduler: RotationScheduler;
-  readonly versions: VersionStore;
-  readonly instance: Instance;
-  readonly acknowledgements: Acknowledgements;
-  readonly source: SecretSource;
-  readonly troubles: RotationTroubles;
-}
 
 /** What Nest injected for a definition. */
 export type ResolvedDefinition = Pick<WantedSecret, 'initial' | 'rotation'>;
@@ -57,10 +33,14 @@ export class SecretsRuntime {
   ) {}
 
   /**
-   * Opens store and keys and wires the layers.
+   * Opens store, keys, audit log and policies, and wires the layers. `tell` is told what an operator should know.
    * @throws SecretsError `MODULE_OPTIONS_INVALID`; what `store.open()` and `keys.open()` throw
    */
-  static async start(options: SecretsModuleOptions, timers: ScheduleTimers): Promise<SecretsRuntime> {
+  static async start(
+    options: SecretsModuleOptions,
+    timers: ScheduleTimers,
+    tell: (notice: Notice) => void = () => undefined,
+  ): Promise<SecretsRuntime> {
     const { clock = systemClock, randomness = cryptoRandomness, ids = randomIds } = options;
     // Of its own randomness, so that the sequence of a seeded one does not depend on it.
     const { censor = new LogCensor() } = options;
@@ -69,7 +49,7 @@ export class SecretsRuntime {
     for (const rotator of options.rotators ?? []) rotators.add(rotator.name, rotator);
     const own =
       options.source === undefined
-        ? await startManager(options, { clock, randomness, ids, definitions, rotators, timers })
+        ? await startManager(options, { clock, randomness, ids, definitions, rotators, timers, tell })
         : undefined;
     const source = options.source ?? own?.source;
     if (source === undefined) throw new SecretsError('MODULE_OPTIONS_INVALID', 'There is no source of secrets.');
@@ -127,90 +107,24 @@ export class SecretsRuntime {
   /** Goes on with what an earlier process left, and starts the schedule. */
   async startRotating(): Promise<void> {
     this.#hasStarted = true;
+    await this.own?.keys.start(this.options.rotate !== false);
     if (this.own === undefined || this.options.rotate === false) return;
     await this.own.engine.resume();
     await this.own.scheduler.start();
+    await this.own.lifecycle.start();
   }
 
   /** Stops rotating; handles still serve. What is unfinished goes on after the next start. */
   async stopRotating(): Promise<void> {
     this.own?.scheduler.stop();
     await this.own?.engine.stop();
+    await this.own?.lifecycle.stop();
+    await this.own?.keys.stop();
   }
 
-  /** Completes the handles, takes this instance off the list, and closes store and keys. */
+  /** Completes the handles, takes this instance off the list, and closes audit log, store and keys. */
   async close(): Promise<void> {
     this.handles.close();
-    await this.own?.engine.leases.leave();
-    await this.own?.acknowledgements.leave();
-    await this.own?.instance.leave();
-    await this.own?.versions.close();
+    await this.own?.close();
   }
-}
-
-interface Surroundings {
-  readonly clock: Clock;
-  readonly randomness: Randomness;
-  readonly ids: Ids;
-  readonly definitions: SecretDefinitions;
-  readonly rotators: Rotators;
-  readonly timers: ScheduleTimers;
-}
-
-const DEFAULT_LEASE_MS = 10_000;
-const SHORTEST_LEASE_MS = 300;
-
-async function startManager(options: SecretsModuleOptions, surroundings: Surroundings): Promise<ManagerRuntime> {
-  const { clock, randomness, ids, definitions, rotators, timers } = surroundings;
-  const { store, keys } = options;
-  if (store === undefined || keys === undefined) {
-    throw new SecretsError(
-      'MODULE_OPTIONS_INVALID',
-      'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.',
-    );
-  }
-  const { leaseMs = DEFAULT_LEASE_MS, processes = systemProcesses } = options.instance ?? {};
-  if (!Number.isFinite(leaseMs) || leaseMs < SHORTEST_LEASE_MS) {
-    throw new SecretsError(
-      'MODULE_OPTIONS_INVALID',
-      `SecretsModule.forRoot has the instance.leaseMs ${leaseMs}: give ${SHORTEST_LEASE_MS} ms or more.`,
-    );
-  }
-  const versions = new VersionStore({ store, keys, clock, randomness, ids });
-  await versions.open();
-  const instance = new Instance({ store, clock, randomness, processes, id: ids.next(), leaseMs });
-  await instance.join();
-  const instances = new InstanceWatch(store, clock, processes, leaseMs, () => instance.strainMs());
-  const acknowledgements = new Acknowledgements(store, instance, clock, randomness);
-  const consumers = new Consumers(store, instances, instance.id);
-  const reports = new FailureReports(store, instance.id);
-  const journal = new RotationJournal(store, versions);
-  const engine = new RotationEngine({
-    versions,
-    journal,
-    rotators,
-    instance,
-    instances,
-    consumers,
-    reports,
-    definitions,
-    clock,
-    randomness,
-    ids,
-  });
-  const troubles = new RotationTroubles(engine.events$, clock);
-  const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
-  const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const manager = new SecretsManager({ versions, definitions, engine, scheduler, clock, randomness });
-  const reader = new SecretReader(versions);
-  const source = managerSource({
-    reader,
-    versions,
-    instance,
-    acknowledgements,
-    reports,
-    leases: engine.leases,
-    clock,
-  });
-  return { manager, engine, scheduler, versions, instance, acknowledgements, source, troubles };
 }

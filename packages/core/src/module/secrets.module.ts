@@ -1,10 +1,12 @@
 import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, type Provider } from '@nestjs/common';
+import { decideForHandler } from '../doors/guarding.js';
 import { SecretsError } from '../foundation/errors.js';
 import { LogCensor } from '../foundation/log-censor.js';
 import type { SecretHandle } from '../client/secret-handle.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
 import { type InjectedFactory, type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
+import { ACCESS_CONTROL, type AccessControl } from './authorize.guard.js';
 import { markDefinition } from './definition-scan.js';
 import { getSecretToken } from './secret-tokens.js';
 import { SECRETS_RUNTIME, SecretsCoreModule, type SecretsModuleAsyncOptions } from './secrets-core.module.js';
@@ -13,7 +15,7 @@ import type { SecretsModuleOptions } from './secrets-options.js';
 import type { SecretsRuntime } from './secrets-runtime.js';
 
 export interface IsGlobal {
-  /** Whether `SecretsManager` and `SecretsHealthIndicator` can be injected everywhere; true by default. */
+  /** Whether `SecretsManager`, `SecretsHealthIndicator` and what `@Authorize` asks can be injected everywhere; true by default. */
   readonly isGlobal?: boolean;
 }
 
@@ -57,13 +59,18 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager(),
       },
       {
+        provide: ACCESS_CONTROL,
+        inject: [SECRETS_RUNTIME],
+        useFactory: accessControl,
+      },
+      {
         provide: SecretsHealthIndicator,
         inject: [SECRETS_RUNTIME],
         useFactory: (runtime: SecretsRuntime) => new SecretsHealthIndicator(runtime),
       },
       { provide: LogCensor, inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.censor },
     ],
-    exports: [SecretsManager, SecretsHealthIndicator, LogCensor],
+    exports: [SecretsManager, ACCESS_CONTROL, SecretsHealthIndicator, LogCensor],
   };
 }
 
@@ -118,6 +125,23 @@ function checkNamesAreUnique(secrets: readonly (string | SecretDefinition)[]): v
   for (const secret of secrets) if (typeof secret !== 'string') definitions.add(secret);
 }
 
+/** What `@Authorize` asks: the policies that the manager asks. */
+function accessControl({ own }: SecretsRuntime): AccessControl {
+  return {
+    decide: (principal, action, resource, context) => {
+      if (own === undefined) throw managerUnavailable();
+      return decideForHandler(own.door, principal, action, resource, context);
+    },
+  };
+}
+
+function managerUnavailable(): SecretsError {
+  return new SecretsError(
+    'MANAGER_UNAVAILABLE',
+    'This application reads its secrets from a source of its own, so there is no SecretsManager. Configure { store, keys } to have one.',
+  );
+}
+
 /** Stands in for the manager where secrets come from a foreign source, so that only its use fails and not the start. */
 function withoutManager(): SecretsManager {
   return new Proxy(Object.create(SecretsManager.prototype) as SecretsManager, {
@@ -128,10 +152,7 @@ function withoutManager(): SecretsManager {
         typeof property === 'string' &&
         !(property in Object.prototype)
       ) {
-        throw new SecretsError(
-          'MANAGER_UNAVAILABLE',
-          'This application reads its secrets from a source of its own, so there is no SecretsManager. Configure { store, keys } to have one.',
-        );
+        throw managerUnavailable();
       }
       return Reflect.get(target, property);
     },

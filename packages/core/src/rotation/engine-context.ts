@@ -14,6 +14,7 @@ import type { RotationEvent } from './rotation-events.js';
 import type { RotationJournal } from './rotation-journal.js';
 import type { Tenures } from './rotation-tenure.js';
 import type { Rotators } from './rotators.js';
+import type { StepDoor } from './step-door.js';
 import type { TargetTurns } from './target-turns.js';
 
 /** What the engine stands on. */
@@ -29,10 +30,13 @@ export interface EngineParts {
   readonly clock: Clock;
   readonly randomness: Randomness;
   readonly ids: Ids;
+  /** What stands before each step; open by default. */
+  readonly door?: StepDoor;
 }
 
 /** What the parts of the engine share. */
 export interface EngineContext extends EngineParts {
+  readonly door: StepDoor;
   readonly tenures: Tenures;
   readonly events: Subject<RotationEvent>;
   readonly turns: TargetTurns;

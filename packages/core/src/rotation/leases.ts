@@ -1,9 +1,15 @@
 import { type Cancel, pause } from '../foundation/clock.js';
-import { isSecretsError, LeaseUnsupportedError, RotationInterruptedError } from '../foundation/errors.js';
+import {
+  isSecretsError,
+  LeaseUnsupportedError,
+  RotationInterruptedError,
+  SecretDeletedError,
+} from '../foundation/errors.js';
 import { redactError } from '../foundation/redaction.js';
 import { leaseTtlMs, type RotationPolicy } from '../versions/rotation-policy.js';
 import { addLease, leaseName, type SecretRecord, versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, messageOf, retryDelay } from './engine-context.js';
+import { concludeRotation } from './rotation-reports.js';
 import type { RotationRequest } from './rotation-request.js';
 import type { RotationResult } from './rotation-result.js';
 import { isUnfinished } from './rotation-state.js';
@@ -92,22 +98,24 @@ export class Leases {
 
   async #open(secretName: string): Promise<void> {
     const { versions, instance, rotators } = this.context;
-    const policy = (await versions.find(secretName))?.record.rotation;
+    const record = (await versions.find(secretName))?.record;
+    const policy = record?.rotation;
     if (policy?.lease === undefined) return;
+    if (record?.deletion !== undefined) throw new SecretDeletedError(secretName, record.deletion.purgeAt);
     const rotator = rotators.get(policy.rotator, secretName);
     if (rotator.strategy !== 'lease' || rotator.renew === undefined)
       throw new LeaseUnsupportedError(secretName, policy.rotator);
     const name = leaseName(secretName, instance.id);
-    await this.#make(secretName, policy, 0);
+    await this.#make(secretName, policy, 0, record?.key);
     this.#own.set(secretName, name);
     this.#renewLater(name, leaseTtlMs(policy) / RENEWALS_PER_TTL, 0);
   }
 
-  async #make(secretName: string, policy: RotationPolicy, counted: number): Promise<void> {
+  async #make(secretName: string, policy: RotationPolicy, counted: number, key: string | undefined): Promise<void> {
     const { versions, instance, clock } = this.context;
     const name = leaseName(secretName, instance.id);
     await versions.change(name, (before) => ({
-      record: before ?? addLease(secretName, instance.id, policy, clock.now(), counted),
+      record: before ?? addLease(secretName, instance.id, policy, clock.now(), counted, key),
     }));
     await this.rotate(name, { reason: 'first-version' });
   }
@@ -152,14 +160,15 @@ export class Leases {
       return;
     }
     const secretName = this.secretOf(name);
-    const policy = (await versions.find(secretName))?.record.rotation;
+    const found = (await versions.find(secretName))?.record;
+    const policy = found?.rotation;
     // Grows with every commit, and so faster than anything that is counted in a record.
-    if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision());
+    if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision(), found?.key);
   }
 
   /** Whether there is a credential to be renewed: none is left when others revoked it, or while a new one could not be made. */
   async #renew(name: string): Promise<boolean> {
-    const { clock, turns } = this.context;
+    const { clock, turns, door } = this.context;
     let isThere = false;
     await this.#under(name, async (tenure, record) => {
       const policy = record.rotation;
@@ -167,49 +176,65 @@ export class Leases {
       if (policy === undefined || version === undefined || record.lease === undefined) return;
       isThere = true;
       const rotator = this.context.rotators.get(policy.rotator, name);
-      const current = await loadVersion(this.context, name, version.id);
-      const lease = { instanceId: record.lease.instanceId, validUntil: clock.now() + leaseTtlMs(policy) };
-      try {
-        await turns.take(name, tenure.signal, async () =>
-          rotator.renew?.({ ...this.#step(tenure, 'renew'), current, lease }),
-        );
-      } catch (error) {
-        if (isSecretsError(error, 'ROTATION_INTERRUPTED') || isSecretsError(error, 'LEASE_LOST')) throw error;
-        throw redactError(error, [current.value]);
-      }
+      const { instanceId } = record.lease;
+      const asked = { secretName: name, rotator: policy.rotator, rotationId: 'renew', versionId: version.id };
+      await door.step({ ...asked, operation: 'renewLease' }, async () => {
+        const current = await loadVersion(this.context, name, version.id);
+        const lease = { instanceId, validUntil: clock.now() + leaseTtlMs(policy) };
+        try {
+          await turns.take(name, tenure.signal, async () =>
+            rotator.renew?.({ ...this.#step(tenure, 'renew'), current, lease }),
+          );
+        } catch (error) {
+          if (isSecretsError(error, 'ROTATION_INTERRUPTED') || isSecretsError(error, 'LEASE_LOST')) throw error;
+          throw redactError(error, [current.value]);
+        }
+      });
     });
     return isThere;
   }
 
   async #revoke(name: string, isToGo: () => Promise<boolean>): Promise<void> {
-    const { journal, clock, events, turns, rotators, consumers, reports, instances } = this.context;
+    const { journal, consumers, reports, instances } = this.context;
     await this.#under(name, async (tenure, record) => {
       // First the rotation under way must come to its end, here or elsewhere.
       if (isUnfinished(await journal.read(name))) return;
       // Who has come back meanwhile renews under this tenure, too.
       if (!(await isToGo())) return;
-      const version = versionAt(record, 'current');
-      const { rotation: policy, lease } = record;
-      if (version !== undefined && policy !== undefined && lease !== undefined) {
-        const retiring = await loadVersion(this.context, name, version.id);
-        const rotator = rotators.get(policy.rotator, name);
-        const terms = { instanceId: lease.instanceId, validUntil: clock.now() };
-        try {
-          const context = { ...this.#step(tenure, 'revoke'), current: retiring, retiring, lease: terms };
-          const report = (await turns.take(name, tenure.signal, async () => rotator.retire(context))) ?? undefined;
-          const versionId = version.id;
-          events.next({ type: 'retired', secretName: name, rotationId: 'revoke', at: clock.now(), versionId, report });
-        } catch (error) {
-          if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
-          throw redactError(error, [retiring.value]);
-        }
-      }
+      await this.#retire(tenure, record);
       // Tokens are counted anew after this, so an old one must not get here.
       tenure.assertHolder();
       await tenure.remove();
       await consumers.tidy(name);
       await reports.tidy(name, (id) => instances.isGone(id));
     });
+  }
+
+  async #retire(tenure: Tenure, record: SecretRecord): Promise<void> {
+    const { clock, events, turns, rotators, door } = this.context;
+    const { rotation: policy, lease, name } = record;
+    const version = versionAt(record, 'current');
+    if (version === undefined || policy === undefined || lease === undefined) return;
+    const rotator = rotators.get(policy.rotator, name);
+    const versionId = version.id;
+    const about = { rotator: policy.rotator, rotationId: 'revoke' };
+    const report = await door.step({ ...about, operation: 'retireVersion', secretName: name, versionId }, async () => {
+      const retiring = await loadVersion(this.context, name, versionId);
+      const terms = { instanceId: lease.instanceId, validUntil: clock.now() };
+      try {
+        const context = { ...this.#step(tenure, 'revoke'), current: retiring, retiring, lease: terms };
+        return (await turns.take(name, tenure.signal, async () => rotator.retire(context))) ?? undefined;
+      } catch (error) {
+        if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
+        throw redactError(error, [retiring.value]);
+      }
+    });
+    await concludeRotation(this.context, name, about, {
+      outcome: 'revoked',
+      previousVersionId: versionId,
+      retired: report,
+    });
+    events.next({ type: 'retired', secretName: name, rotationId: 'revoke', at: clock.now(), versionId, report });
   }
 
   async #under(name: string, work: (tenure: Tenure, record: SecretRecord) => Promise<void>): Promise<void> {

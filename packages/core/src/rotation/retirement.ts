@@ -5,9 +5,11 @@ import type { StoreCondition } from '../store/store-driver.js';
 import { setVersionState, versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, messageOf, retryDelay } from './engine-context.js';
 import type { RetireObligation, RotationState, SettleReport } from './rotation-state.js';
+import { concludeRotation } from './rotation-reports.js';
 import type { Tenure } from './rotation-tenure.js';
 import type { RetireReport } from './secret-rotator.js';
 import { Settling } from './settling.js';
+import type { StepAsked, StepOperation } from './step-door.js';
 
 /**
  * Carries out what rotations leave behind: each replaced version is retired once nobody holds it any more. Every obligation goes its own
@@ -62,6 +64,7 @@ export class Retirement {
         rotationId = obligation.rotationId;
         if (await this.#isToBeRetired(tenure, obligation)) {
           const report = await this.context.turns.take(secretName, signal, () => this.#retire(tenure, obligation));
+          await this.#conclude(tenure, versionId, report);
           await this.#close(tenure, versionId, report);
           events.next({ type: 'retired', secretName, rotationId, at: clock.now(), versionId, report });
           void this.#tidy(secretName);
@@ -83,6 +86,8 @@ export class Retirement {
   /** Waits until the version may go, and enters `retire`. False when it was made current again meanwhile. */
   async #isToBeRetired(tenure: Tenure, obligation: RetireObligation): Promise<boolean> {
     if (obligation.step === 'retire') return true;
+    const asked = askedOf(tenure, 'settleVersion', obligation);
+    await this.context.door.check(asked);
     for (;;) {
       const settling = new Settling(this.context, tenure, obligation, {
         onChange: (listener) => this.onChange(listener),
@@ -90,7 +95,10 @@ export class Retirement {
       });
       const settled = await settling.wait();
       if (settled === undefined) return false;
-      const entered = await this.#enter(tenure, obligation, settled.report, settled.condition);
+      const { report, condition } = settled;
+      const entered = await this.context.door.step({ ...asked, settled: report }, () =>
+        this.#enter(tenure, obligation, report, condition),
+      );
       if (entered !== 'held-again') return entered;
     }
   }
@@ -120,7 +128,7 @@ export class Retirement {
           ...state,
           obligations: outcome
             ? state.obligations.map((other) =>
-                other.versionId === versionId ? { ...other, step: 'retire' as const, settled } : other,
+                other.versionId === versionId ? retiring(other, settled, this.context.clock.now()) : other,
               )
             : others,
         },
@@ -134,24 +142,39 @@ export class Retirement {
   }
 
   async #retire(tenure: Tenure, obligation: RetireObligation): Promise<RetireReport | undefined> {
-    const { clock, rotators, events } = this.context;
+    const { clock, rotators, events, door } = this.context;
     const { secretName, signal } = tenure;
     const { versionId, rotationId, notes } = obligation;
     const rotator = rotators.get(obligation.rotator, secretName);
-    const retiring = await loadVersion(this.context, secretName, versionId);
-    const current = await loadVersion(this.context, secretName, await this.#currentVersionId(secretName, obligation));
     events.next({ type: 'step', secretName, rotationId, at: clock.now(), step: 'retire', versionId });
-    const assertHolder = (): void => tenure.assertHolder();
-    try {
-      assertHolder();
-      return (
-        (await rotator.retire({ secretName, rotationId, current, retiring, notes, signal, clock, assertHolder })) ??
-        undefined
-      );
-    } catch (error) {
-      if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
-      throw redactError(error, [retiring.value, current.value]);
-    }
+    return door.step(askedOf(tenure, 'retireVersion', obligation), async () => {
+      const retiring = await loadVersion(this.context, secretName, versionId);
+      const current = await loadVersion(this.context, secretName, await this.#currentVersionId(secretName, obligation));
+      const assertHolder = (): void => tenure.assertHolder();
+      try {
+        assertHolder();
+        const context = { secretName, rotationId, current, retiring, notes, signal, clock, assertHolder };
+        return (await rotator.retire(context)) ?? undefined;
+      } catch (error) {
+        if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
+        throw redactError(error, [retiring.value, current.value]);
+      }
+    });
+  }
+
+  /** Before the commit that ends it: a report that could not be kept is made again, with the retirement. */
+  async #conclude(tenure: Tenure, versionId: string, retired: RetireReport | undefined): Promise<void> {
+    const { secretName } = tenure;
+    const obligation = (await tenure.read()).obligations.find((other) => other.versionId === versionId);
+    if (obligation === undefined) return;
+    const { replacedBy, settled, reason } = obligation;
+    await concludeRotation(this.context, secretName, obligation, {
+      outcome: reason === 'rollback' ? 'rolled-back' : 'retired',
+      versionId: replacedBy,
+      previousVersionId: versionId,
+      settled,
+      retired,
+    });
   }
 
   async #currentVersionId(secretName: string, { replacedBy }: RetireObligation): Promise<string> {
@@ -185,4 +208,14 @@ export class Retirement {
       // What is left over is tidied up after the next retirement.
     }
   }
+}
+
+function askedOf({ secretName }: Tenure, operation: StepOperation, obligation: RetireObligation): StepAsked {
+  const { rotator, rotationId, versionId, reason } = obligation;
+  return { operation, secretName, rotator, rotationId, versionId, reason };
+}
+
+function retiring(obligation: RetireObligation, settled: SettleReport, at: number): RetireObligation {
+  const steps = [...(obligation.steps ?? []), { step: 'retire' as const, at }];
+  return { ...obligation, step: 'retire', steps, settled };
 }

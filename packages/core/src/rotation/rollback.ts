@@ -7,6 +7,7 @@ import { type EngineContext, loadVersion, messageOf } from './engine-context.js'
 import type { ActiveRotation, RetireObligation, RotationState } from './rotation-state.js';
 import type { Tenure } from './rotation-tenure.js';
 import type { PendingContext, SecretRotator } from './secret-rotator.js';
+import type { StepAsked, StepOperation } from './step-door.js';
 
 /** So many reports are believed against a look that finds nothing: what a server lets this host do it may refuse to another. */
 const BELIEVED_REPORTS = 3;
@@ -31,8 +32,10 @@ export class Rollback {
     const key = `${secretName}:${current.id}:${tenure.token}`;
     if (against.length <= (this.#seen.get(key) ?? 0)) return undefined;
     const before = reports.filter(({ versionId }) => versionId === obligation.versionId);
-    const message = await this.context.turns.take(secretName, tenure.signal, () =>
-      this.#reason(tenure, obligation, current.id, against, before),
+    const message = await this.#admittedReason(tenure, obligation, current.id, () =>
+      this.context.turns.take(secretName, tenure.signal, () =>
+        this.#reason(tenure, obligation, current.id, against, before),
+      ),
     );
     this.#seen.set(key, against.length);
     const { events, clock } = this.context;
@@ -47,6 +50,12 @@ export class Rollback {
 
   /** Carries a rollback that was begun, here or before a crash, to its end. */
   async finish(tenure: Tenure, active: ActiveRotation): Promise<RotationState> {
+    return this.context.door.step(askedOf(tenure, 'rollBackRotation', active, active.versionId), () =>
+      this.#finish(tenure, active),
+    );
+  }
+
+  async #finish(tenure: Tenure, active: ActiveRotation): Promise<RotationState> {
     const { secretName } = tenure;
     const { versionId = '', failedVersionId = '' } = active;
     await this.context.turns.take(secretName, tenure.signal, () =>
@@ -68,6 +77,8 @@ export class Rollback {
         rotator,
         step: 'settle',
         since: now,
+        reason: 'rollback',
+        steps: [...(begun.steps ?? []), { step: 'promote', at: now }, { step: 'settle', at: now }],
         notes,
       };
       const lastRotation = {
@@ -89,6 +100,25 @@ export class Rollback {
     const { rotationId } = active;
     events.next({ type: 'rolled-back', secretName, rotationId, at: clock.now(), versionId, failedVersionId, message });
     return state;
+  }
+
+  /** The reason for a rollback that the rotator may look for and carry out; without leave for either there is none. */
+  async #admittedReason(
+    tenure: Tenure,
+    obligation: RetireObligation,
+    currentId: string,
+    look: () => Promise<string | undefined>,
+  ): Promise<string | undefined> {
+    const { door } = this.context;
+    const about = { ...obligation, reason: 'rollback' } as const;
+    try {
+      const found = await door.step(askedOf(tenure, 'verifyPendingVersion', about, currentId), look);
+      if (found !== undefined) await door.check(askedOf(tenure, 'rollBackRotation', about, obligation.versionId));
+      return found;
+    } catch (error) {
+      if (isSecretsError(error, 'ACCESS_DENIED')) return undefined;
+      throw error;
+    }
   }
 
   async #begin(
@@ -114,6 +144,7 @@ export class Rollback {
         reason: 'rollback',
         step: 'apply',
         startedAt: clock.now(),
+        steps: [{ step: 'apply', at: clock.now() }],
         versionId,
         failedVersionId,
         notes,
@@ -219,4 +250,13 @@ export class Rollback {
     if (isSecretsError(error, 'ROTATION_INTERRUPTED')) throw error;
     tenure.assertHolder();
   }
+}
+
+function askedOf(
+  { secretName }: Tenure,
+  operation: StepOperation,
+  { rotator, rotationId, reason }: Pick<ActiveRotation, 'rotator' | 'rotationId' | 'reason'>,
+  versionId: string | undefined,
+): StepAsked {
+  return { operation, secretName, rotator, rotationId, versionId, reason };
 }

@@ -13,6 +13,7 @@ import type { RotationResult } from './rotation-result.js';
 import { RotationStart } from './rotation-start.js';
 import type { RetireObligation, RotationState } from './rotation-state.js';
 import { Tenure, Tenures } from './rotation-tenure.js';
+import { OPEN_STEP_DOOR } from './step-door.js';
 import { TargetTurns } from './target-turns.js';
 import { waitUntil } from './wait-until.js';
 
@@ -24,6 +25,7 @@ const NOTHING_LEFT_OPEN = [
   'ROTATOR_NOT_FOUND',
   'REHEARSAL_UNSUPPORTED',
   'SECRET_NOT_FOUND',
+  'SECRET_DELETED',
 ];
 
 /**
@@ -56,7 +58,15 @@ export class RotationEngine {
     const events = new Subject<RotationEvent>();
     this.events$ = events.asObservable();
     const tenures = new Tenures(parts.journal, parts.instance, parts.instances);
-    this.#context = { ...parts, tenures, events, signal: this.#stopping.signal, turns: new TargetTurns(parts.clock) };
+    const { door = OPEN_STEP_DOOR } = parts;
+    this.#context = {
+      ...parts,
+      door,
+      tenures,
+      events,
+      signal: this.#stopping.signal,
+      turns: new TargetTurns(parts.clock),
+    };
     this.#rollback = new Rollback(this.#context);
     this.#retirement = new Retirement(this.#context, (tenure, obligation) => this.#putBack(tenure, obligation));
     this.#start = new RotationStart(this.#context, this.#retirement, this.#rollback);

@@ -174,6 +174,21 @@ export class RotationJournal {
     throw new StoreContentionError(secretName);
   }
 
+  /** Removes a secret with its values and its journal, unless something of it is under way; false then. */
+  async purge(secretName: string): Promise<boolean> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const { state, revision } = await this.#load(secretName);
+      if (isUnfinished(state) || state.lease !== undefined) return false;
+      const key = JOURNAL_PREFIX + secretName;
+      const removed = await this.versions.remove(secretName, {
+        conditions: [{ key, revision }],
+        writes: [key, borrowKey(secretName)].map((gone) => ({ key: gone, value: null })),
+      });
+      if (removed) return true;
+    }
+    throw new StoreContentionError(secretName);
+  }
+
   async #load(secretName: string): Promise<{ state: RotationState; revision: number }> {
     const entry = await this.store.get(JOURNAL_PREFIX + secretName);
     if (entry === undefined) return { state: NO_ROTATION, revision: 0 };

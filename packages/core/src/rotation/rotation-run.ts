@@ -1,231 +1,262 @@
-import { CorruptRecordError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
+import { CorruptRecordError, isSecretsError, RotationFailedError, RotationStoppedError } from '../foundation/errors.js';
 import { randomPassword } from '../foundation/random-password.js';
 import { redactError } from '../foundation/redaction.js';
-import {
-  addVersion,
-  nextVersionId,
-  promote,
-  removeVersion,
-  setStage,
-  setVersionState,
-  versionAt,
-} from '../versions/secret-record.js';
-import { leaseTtlMs, probationMs } from '../versions/rotation-policy.js';
-import type { SecretVersion } from '../versions/secret-version.js';
-import { versionRemoval } from '../versions/version-store.js';
-import { type EngineContext, loadVersion } from './engine-context.js';
+import { addVersion, nextVersionId, removeVersion, setStage, setVersionState } from '../versions/secret-record.js';
+import { versionRemoval } from '../versions/sealed-values.js';
+import { type EngineContext, messageOf } from './engine-context.js';
+import { promotion } from './promotion.js';
 import type { RotationStep } from './rotation-events.js';
+import { concludeRotation } from './rotation-reports.js';
 import type { RotationResult } from './rotation-result.js';
-import type { ActiveRotation, RotationState, StepFailure } from './rotation-state.js';
+import {
+  type ActiveRotation,
+  atStep,
+  failedRotation,
+  rehearsedRotation,
+  type RotationState,
+  type StepFailure,
+} from './rotation-state.js';
 import type { Tenure } from './rotation-tenure.js';
-import type { LeaseTerms, PendingContext, RotationContext, SecretRotator } from './secret-rotator.js';
+import type { SecretRotator } from './secret-rotator.js';
+import { isUnrecorded, type StepAsked, type StepOperation } from './step-door.js';
+import { type LoadedValues, StepValues } from './step-values.js';
 
-/** One rotation from wherever its journal stands to promotion, or to being undone. */
+interface Outcome {
+  readonly result: RotationResult;
+  readonly state: RotationState;
+}
+
+export interface RotationRunParts {
+  readonly context: EngineContext;
+  readonly tenure: Tenure;
+  readonly rotator: SecretRotator;
+  readonly rotationId: string;
+  /** Identities that `create` must not take. */
+  readonly busyIdentities: () => Promise<ReadonlySet<string>>;
+  /** Called when the journal has the end of this rotation, before anybody is told: who then asks for a rotation wants a new one. */
+  readonly onEnd: () => void;
+}
+
+/** One rotation from wherever its journal stands to promotion, or to being undone. Nothing is decrypted for a step that is not let in. */
 export class RotationRun {
-  constructor(
-    private readonly context: EngineContext,
-    private readonly tenure: Tenure,
-    private readonly secretName: string,
-    private readonly rotator: SecretRotator,
-    private readonly rotationId: string,
-    private readonly busyIdentities: ReadonlySet<string>,
-    /** Called when the journal has the end of this rotation, before anybody is told: who then asks for a rotation wants a new one. */
-    private readonly onEnd: () => void,
-  ) {}
+  readonly #context: EngineContext;
+  readonly #tenure: Tenure;
+  readonly #secretName: string;
+  readonly #values: StepValues;
 
-  /** For the strategy `lease`: whose it is, and until when. */
-  #terms: { readonly lease?: LeaseTerms } = {};
+  constructor(private readonly parts: RotationRunParts) {
+    this.#context = parts.context;
+    this.#tenure = parts.tenure;
+    this.#secretName = parts.tenure.secretName;
+    this.#values = new StepValues(parts.context, parts.tenure, parts.rotationId, async (notes) => {
+      await this.#advance((before) => ({ ...before, notes: { ...before.notes, ...notes } }));
+    });
+  }
 
-  async toPromotion(): Promise<{ result: RotationResult; state: RotationState }> {
-    const current = await this.#current();
+  async toPromotion(): Promise<Outcome> {
     const begun = await this.#active();
-    const active = begun.step === 'create' ? await this.#create(begun, current) : begun;
-    return this.context.turns.take(this.secretName, this.tenure.signal, () => this.#fromApply(active, current));
+    const active = begun.step === 'create' ? await this.#create(begun) : begun;
+    return this.#context.turns.take(this.#secretName, this.#tenure.signal, () => this.#fromApply(active));
   }
 
-  async #fromApply(
-    created: ActiveRotation,
-    current: SecretVersion | undefined,
-  ): Promise<{ result: RotationResult; state: RotationState }> {
+  async #fromApply(created: ActiveRotation): Promise<Outcome> {
     let active = created;
-    const pending = await this.#pending(active);
-    if (active.step === 'apply') active = await this.#forward(active, current, pending, 'apply');
-    if (active.step === 'verify') active = await this.#forward(active, current, pending, 'verify');
-    if (active.step === 'undo') return this.#undo(active, current, pending);
-    return this.#promote(pending.versionId);
+    if (active.step === 'apply') active = await this.#forward(active, 'apply');
+    if (active.step === 'verify') active = await this.#forward(active, 'verify');
+    if (active.step !== 'undo') {
+      const promoted = await this.#promote(active);
+      if (!('failure' in promoted)) return promoted;
+      active = await this.#advance((before) => ({ ...atStep(before, 'undo', this.#now()), ...promoted }));
+    }
+    return this.#undo(active);
   }
 
-  async #create(active: ActiveRotation, current: SecretVersion | undefined): Promise<ActiveRotation> {
-    const { definitions, randomness, versions, clock } = this.context;
+  async #create(active: ActiveRotation): Promise<ActiveRotation> {
     this.#announce('create', undefined);
+    let hasBegun = false;
+    try {
+      return await this.#context.door.step(this.#asked('createPendingVersion', active), () => {
+        hasBegun = true;
+        return this.#makePending(active);
+      });
+    } catch (error) {
+      if (hasBegun || !isSecretsError(error, 'ACCESS_DENIED')) throw error;
+      throw await this.#giveUp(active, error);
+    }
+  }
+
+  async #makePending(active: ActiveRotation): Promise<ActiveRotation> {
+    const { definitions, randomness, versions } = this.#context;
+    const current = await this.#values.current();
+    const busyIdentities = await this.parts.busyIdentities();
     let value: unknown;
     try {
-      value = await this.rotator.create({
-        ...this.#stepContext(active, current),
-        busyIdentities: this.busyIdentities,
+      value = await this.parts.rotator.create({
+        ...this.#values.stepContext(active, current),
+        busyIdentities,
         randomPassword: (options = {}) => randomPassword(options, randomness),
       });
-      await definitions.check(this.secretName, value);
+      await definitions.check(this.#secretName, value);
     } catch (error) {
       this.#throwWhenStopping();
-      const cause = redactError(error, [current?.value, value]);
-      await this.tenure.change((state) => this.#failed(state, { step: 'create', message: cause.message }));
-      this.onEnd();
-      throw this.#failure('create', cause, true);
+      if (isUnrecorded(error)) throw error;
+      throw await this.#giveUp(active, redactError(error, [current?.value, value]));
     }
     // The pending version is durable before the target can learn of it: an ALTER that nobody remembers would lock everyone out.
-    const { state } = await this.tenure.changeBoth(async (before, record) => {
-      if (record === undefined || before.active?.rotationId !== this.rotationId) return undefined;
+    const { state } = await this.#tenure.changeBoth(async (before, record) => {
+      if (record === undefined || before.active?.rotationId !== this.parts.rotationId) return undefined;
       const versionId = nextVersionId(record);
-      const added = addVersion(record, versionId, clock.now());
+      const added = addVersion(record, versionId, this.#now());
       return {
-        state: { ...before, active: { ...before.active, step: 'apply', versionId } },
+        state: { ...before, active: { ...atStep(before.active, 'apply', this.#now()), versionId } },
         edit: {
           // What is only rehearsed must never be handed out.
-          record: this.#isRehearsal(active)
+          record: isRehearsal(active)
             ? setVersionState(added, versionId, 'retiring')
             : setStage(added, 'pending', versionId),
-          writes: [await versions.sealValue(this.secretName, versionId, value)],
+          writes: [await versions.sealValue(this.#secretName, versionId, value, record.key)],
         },
       };
     });
     return state.active ?? active;
   }
 
-  /** Carries out `apply` or `verify` and journals what comes next: the following step, or `undo` when it threw. */
-  async #forward(
-    active: ActiveRotation,
-    current: SecretVersion | undefined,
-    pending: SecretVersion,
-    step: 'apply' | 'verify',
-  ): Promise<ActiveRotation> {
-    this.#announce(step, pending.versionId);
-    const afterVerify = this.#isRehearsal(active) ? { step: 'undo' as const } : undefined;
-    let advanced: Partial<ActiveRotation> | undefined = step === 'apply' ? { step: 'verify' } : afterVerify;
-    try {
-      await this.rotator[step](this.#pendingContext(active, current, pending));
-    } catch (error) {
-      this.#throwWhenStopping();
-      const { message } = redactError(error, [current?.value, pending.value]);
-      advanced = { step: 'undo', failure: { step, message } };
+  /** Carries out `apply` or `verify` and journals what comes next: the following step, or `undo` when it threw or was denied. */
+  async #forward(active: ActiveRotation, step: 'apply' | 'verify'): Promise<ActiveRotation> {
+    this.#announce(step, active.versionId);
+    const operation = step === 'apply' ? 'applyPendingVersion' : 'verifyPendingVersion';
+    const failure = await this.#try(active, operation, async (values) => {
+      await this.parts.rotator[step](this.#values.pendingContext(active, values));
+    });
+    const now = this.#now();
+    if (failure !== undefined) {
+      const { message } = failure;
+      return this.#advance((before) => ({ ...atStep(before, 'undo', now), failure: { step, message } }));
     }
-    return advanced === undefined ? this.#active() : this.#advance(advanced);
+    if (step === 'apply') return this.#advance((before) => atStep(before, 'verify', now));
+    return isRehearsal(active) ? this.#advance((before) => atStep(before, 'undo', now)) : this.#active();
   }
 
-  async #promote(versionId: string): Promise<{ result: RotationResult; state: RotationState }> {
-    const { clock, events } = this.context;
+  /**
+   * Goes through the door and does the work of a step. Returns what the step failed with, redacted; throws what is no failure of the step, since it
+   * never began or is to be done again.
+   */
+  async #try(
+    active: ActiveRotation,
+    operation: StepOperation,
+    work: (values: LoadedValues) => Promise<void>,
+  ): Promise<Error | undefined> {
+    let hasBegun = false;
+    try {
+      await this.#context.door.step(this.#asked(operation, active), async () => {
+        const values = await this.#values.of(active);
+        hasBegun = true;
+        await work(values);
+      });
+      return undefined;
+    } catch (error) {
+      this.#throwWhenStopping();
+      const isDenied = isSecretsError(error, 'ACCESS_DENIED');
+      if (isUnrecorded(error) || (!hasBegun && !isDenied)) throw error;
+      return redactError(error, [this.#values.loaded?.current?.value, this.#values.loaded?.pending.value]);
+    }
+  }
+
+  async #promote(active: ActiveRotation): Promise<Outcome | { readonly failure: StepFailure }> {
+    const versionId = this.#values.versionIdOf(active);
     this.#announce('promote', versionId);
-    let previousVersionId: string | undefined;
-    const { state } = await this.tenure.changeBoth((before, record) => {
-      const { active, ...rest } = before;
-      if (record === undefined || active?.rotationId !== this.rotationId) return undefined;
-      previousVersionId = versionAt(record, 'current')?.id;
-      const now = clock.now();
-      const { rotationId, rotator, startedAt, notes, reason, deadline } = active;
-      const promoted = promote(record, versionId, now);
-      const { promotion } = promoted;
-      const lastRotation = {
-        rotationId,
-        reason,
-        startedAt,
-        endedAt: now,
-        outcome: 'promoted' as const,
-        versionId,
-        ...(previousVersionId === undefined ? {} : { previousVersionId }),
-      };
-      if (previousVersionId === undefined)
-        return { state: { ...rest, failures: 0, lastRotation }, edit: { record: promoted } };
-      const obligation = {
-        versionId: previousVersionId,
-        replacedBy: versionId,
-        promotion,
-        rotationId,
-        rotator,
-        step: 'settle' as const,
-        since: now,
-        notes,
-        ...(before.failures === 0 ? {} : { failuresBefore: before.failures }),
-        ...(deadline === undefined ? { notBefore: now + probationMs(record.rotation, reason, now) } : { deadline }),
-      };
-      return {
-        state: { ...rest, failures: 0, lastRotation, obligations: [...rest.obligations, obligation] },
-        edit: { record: setVersionState(promoted, previousVersionId, 'draining') },
-      };
-    });
-    const { secretName, rotationId } = this;
-    this.onEnd();
-    events.next({ type: 'promoted', secretName, rotationId, at: clock.now(), versionId, previousVersionId });
+    let hasBegun = false;
+    try {
+      return await this.#context.door.step(this.#asked('promoteVersion', active), async () => {
+        hasBegun = true;
+        // With nothing to retire, this is the end of it.
+        if ((await this.#values.of(active)).current === undefined) {
+          const steps = atStep(active, 'promote', this.#now()).steps;
+          await concludeRotation(
+            this.#context,
+            this.#secretName,
+            { ...active, steps },
+            { outcome: 'promoted', versionId },
+          );
+        }
+        return this.#commitPromotion(versionId);
+      });
+    } catch (error) {
+      if (hasBegun || !isSecretsError(error, 'ACCESS_DENIED')) throw error;
+      return { failure: { step: 'promote', message: error.message } };
+    }
+  }
+
+  async #commitPromotion(versionId: string): Promise<Outcome> {
+    const { events } = this.#context;
+    const { rotationId } = this.parts;
+    const { state } = await this.#tenure.changeBoth((before, record) =>
+      promotion(before, record, rotationId, versionId, this.#now()),
+    );
+    const previousVersionId = state.lastRotation?.previousVersionId;
+    const secretName = this.#secretName;
+    this.parts.onEnd();
+    events.next({ type: 'promoted', secretName, rotationId, at: this.#now(), versionId, previousVersionId });
     return { state, result: { secretName, rotationId, versionId, previousVersionId } };
   }
 
   /** Takes a rotation back: one that failed, which then ends by throwing why, or one that was but a rehearsal. */
-  async #undo(
-    active: ActiveRotation,
-    current: SecretVersion | undefined,
-    pending: SecretVersion,
-  ): Promise<{ result: RotationResult; state: RotationState }> {
-    const { clock, events } = this.context;
-    const { secretName, rotationId } = this;
+  async #undo(active: ActiveRotation): Promise<Outcome> {
+    const { events } = this.#context;
+    const secretName = this.#secretName;
+    const { rotationId, rotator } = this.parts;
     const { failure } = active;
-    this.#announce('undo', pending.versionId);
-    try {
-      const context = this.#pendingContext(active, current, pending);
-      if (this.rotator.undo !== undefined) await this.rotator.undo(context);
-      else if (current !== undefined) await this.rotator.retire({ ...context, current, retiring: pending });
-    } catch (error) {
-      this.#throwWhenStopping();
-      const cause = redactError(error, [current?.value, pending.value]);
+    const pendingId = this.#values.versionIdOf(active);
+    this.#announce('undo', pendingId);
+    const cause = await this.#try(active, 'undoRotation', async (values) => {
+      const context = this.#values.pendingContext(active, values);
+      if (rotator.undo !== undefined) await rotator.undo(context);
+      else if (values.current !== undefined)
+        await rotator.retire({ ...context, current: values.current, retiring: values.pending });
+    });
+    if (cause !== undefined) {
       const before = failure === undefined ? '' : `${failure.message}; `;
       const message = `${before}taking it back failed${failure === undefined ? '' : ' too'}, which is tried again: ${cause.message}`;
       throw this.#failure(failure?.step ?? 'undo', cause, false, message);
     }
-    const { state } = await this.tenure.changeBoth((before, record) => {
+    const current = this.#values.loaded?.current;
+    await concludeRotation(this.#context, secretName, active, {
+      outcome: failure === undefined ? 'rehearsed' : 'failed',
+      versionId: current?.versionId,
+      failure,
+    });
+    const { state } = await this.#tenure.changeBoth((before, record) => {
       if (record === undefined || before.active?.rotationId !== rotationId) return undefined;
-      const ended = failure === undefined ? this.#rehearsed(before) : this.#failed(before, failure);
+      const ended =
+        failure === undefined
+          ? rehearsedRotation(before, rotationId, this.#now())
+          : failedRotation(before, rotationId, failure, this.#now());
       return {
         state: ended ?? before,
-        edit: this.#isRehearsal(active)
-          ? {
-              record: removeVersion(record, pending.versionId),
-              writes: [versionRemoval(secretName, pending.versionId)],
-            }
-          : { record: setVersionState(setStage(record, 'pending', undefined), pending.versionId, 'retired') },
+        edit: isRehearsal(active)
+          ? { record: removeVersion(record, pendingId), writes: [versionRemoval(secretName, pendingId)] }
+          : { record: setVersionState(setStage(record, 'pending', undefined), pendingId, 'retired') },
       };
     });
-    this.onEnd();
-    const at = clock.now();
+    this.parts.onEnd();
+    const at = this.#now();
     if (failure === undefined) {
       events.next({ type: 'rehearsed', secretName, rotationId, at });
       const versionId = current?.versionId ?? '';
       return { state, result: { secretName, rotationId, versionId, previousVersionId: undefined } };
     }
     const failed = this.#failure(failure.step, undefined, true, failure.message);
-    events.next({ type: 'undone', secretName, rotationId, at, versionId: pending.versionId });
+    events.next({ type: 'undone', secretName, rotationId, at, versionId: pendingId });
     throw failed;
   }
 
-  #isRehearsal({ reason }: ActiveRotation): boolean {
-    return reason === 'rehearsal';
-  }
-
-  /** The state after a rehearsal that went through. */
-  #rehearsed(state: RotationState): RotationState | undefined {
-    const { active, ...rest } = state;
-    if (active?.rotationId !== this.rotationId) return undefined;
-    const { rotationId, reason, startedAt } = active;
-    const endedAt = this.context.clock.now();
-    return { ...rest, lastRehearsal: { rotationId, reason, startedAt, endedAt, outcome: 'rehearsed' } };
-  }
-
-  /** The state after this rotation was given up. */
-  #failed(state: RotationState, failure: StepFailure): RotationState | undefined {
-    const { active, ...rest } = state;
-    if (active?.rotationId !== this.rotationId) return undefined;
-    const { rotationId, reason, startedAt } = active;
-    const endedAt = this.context.clock.now();
-    const summary = { rotationId, reason, startedAt, endedAt, outcome: 'failed' as const, failure };
-    if (this.#isRehearsal(active)) return { ...rest, lastRehearsal: summary };
-    return { ...rest, failures: state.failures + 1, lastRotation: summary };
+  /** Ends a rotation that has made nothing yet. */
+  async #giveUp(active: ActiveRotation, cause: Error): Promise<RotationFailedError> {
+    const failure = { step: 'create', message: messageOf(cause) };
+    await concludeRotation(this.#context, this.#secretName, active, { outcome: 'failed', failure });
+    await this.#tenure.change((state) => failedRotation(state, this.parts.rotationId, failure, this.#now()));
+    this.parts.onEnd();
+    return this.#failure('create', cause, true);
   }
 
   #failure(
@@ -234,87 +265,61 @@ export class RotationRun {
     undone: boolean,
     message = cause?.message ?? '',
   ): RotationFailedError {
-    const { secretName, rotationId } = this;
-    const { events, clock } = this.context;
-    if (undone)
-      events.next({
-        type: 'failed',
-        secretName,
-        rotationId,
-        at: clock.now(),
-        step: step as RotationStep,
-        message,
-        retryAt: undefined,
-      });
+    const secretName = this.#secretName;
+    const { rotationId } = this.parts;
+    if (undone) {
+      const told = { secretName, rotationId, at: this.#now(), step: step as RotationStep, message };
+      this.#context.events.next({ type: 'failed', ...told, retryAt: undefined });
+    }
     return new RotationFailedError(secretName, step, rotationId, message, { cause, undone });
   }
 
-  async #advance(change: Partial<ActiveRotation>): Promise<ActiveRotation> {
-    const state = await this.tenure.change((before) =>
-      before.active?.rotationId === this.rotationId
-        ? { ...before, active: { ...before.active, ...change } }
-        : undefined,
+  async #advance(change: (active: ActiveRotation) => ActiveRotation): Promise<ActiveRotation> {
+    const state = await this.#tenure.change((before) =>
+      before.active?.rotationId === this.parts.rotationId ? { ...before, active: change(before.active) } : undefined,
     );
-    if (state.active === undefined)
-      throw new CorruptRecordError(`The rotation journal of ${this.secretName}`, 'it lost its rotation');
+    if (state.active === undefined) throw this.#corrupt('it lost its rotation');
     return state.active;
   }
 
   async #active(): Promise<ActiveRotation> {
-    const { active } = await this.tenure.read();
-    if (active?.rotationId === this.rotationId) return active;
-    throw new CorruptRecordError(`The rotation journal of ${this.secretName}`, 'it lost its rotation');
+    const { active } = await this.#tenure.read();
+    if (active?.rotationId === this.parts.rotationId) return active;
+    throw this.#corrupt('it lost its rotation');
   }
 
-  async #current(): Promise<SecretVersion | undefined> {
-    const record = await this.context.versions.get(this.secretName);
-    if (record.lease !== undefined && record.rotation !== undefined) {
-      const validUntil = this.context.clock.now() + leaseTtlMs(record.rotation);
-      this.#terms = { lease: { instanceId: record.lease.instanceId, validUntil } };
-    }
-    const version = versionAt(record, 'current');
-    return version && loadVersion(this.context, this.secretName, version.id);
+  #corrupt(why: string): CorruptRecordError {
+    return new CorruptRecordError(`The rotation journal of ${this.#secretName}`, why);
   }
 
-  async #pending(active: ActiveRotation): Promise<SecretVersion> {
-    if (active.versionId !== undefined) return loadVersion(this.context, this.secretName, active.versionId);
-    throw new CorruptRecordError(
-      `The rotation journal of ${this.secretName}`,
-      `it is at ${active.step} without a version`,
-    );
-  }
-
-  #stepContext(active: ActiveRotation, current: SecretVersion | undefined): RotationContext {
-    return {
-      secretName: this.secretName,
-      rotationId: this.rotationId,
-      current,
-      signal: this.tenure.signal,
-      clock: this.context.clock,
-      notes: active.notes,
-      assertHolder: () => this.tenure.assertHolder(),
-      ...this.#terms,
-    };
-  }
-
-  #pendingContext(active: ActiveRotation, current: SecretVersion | undefined, pending: SecretVersion): PendingContext {
-    return {
-      ...this.#stepContext(active, current),
-      pending,
-      record: async (notes) => {
-        await this.#advance({ notes: { ...(await this.#active()).notes, ...notes } });
-      },
-    };
+  #asked(operation: StepOperation, { rotator, versionId, reason }: ActiveRotation): StepAsked {
+    const { rotationId } = this.parts;
+    return { operation, secretName: this.#secretName, rotator, rotationId, versionId, reason };
   }
 
   #announce(step: RotationStep, versionId: string | undefined): void {
-    const { secretName, rotationId } = this;
-    this.context.events.next({ type: 'step', secretName, rotationId, at: this.context.clock.now(), step, versionId });
+    const { rotationId } = this.parts;
+    this.#context.events.next({
+      type: 'step',
+      secretName: this.#secretName,
+      rotationId,
+      at: this.#now(),
+      step,
+      versionId,
+    });
+  }
+
+  #now(): number {
+    return this.#context.clock.now();
   }
 
   /** A step that throws while the application shuts down, or when the lease was lost, has not failed: it is done again, here or elsewhere. */
   #throwWhenStopping(): void {
-    if (this.context.signal.aborted) throw new RotationStoppedError(this.secretName);
-    this.tenure.assertHolder();
+    if (this.#context.signal.aborted) throw new RotationStoppedError(this.#secretName);
+    this.#tenure.assertHolder();
   }
+}
+
+function isRehearsal({ reason }: ActiveRotation): boolean {
+  return reason === 'rehearsal';
 }

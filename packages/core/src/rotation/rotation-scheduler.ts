@@ -173,7 +173,7 @@ export class RotationScheduler {
 }
 
 function dueAt(record: SecretRecord, { lastRotation, failures }: RotationState): number | undefined {
-  if (record.rotation === undefined) return undefined;
+  if (record.rotation === undefined || record.deletion !== undefined) return undefined;
   return nextRotationAt(record.name, record.rotation, {
     createdAt: record.createdAt,
     lastStartedAt: lastRotation?.startedAt,

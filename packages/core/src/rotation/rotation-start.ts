@@ -4,6 +4,7 @@ import {
   RotationFailedError,
   RotationPolicyError,
   RotationStoppedError,
+  SecretDeletedError,
 } from '../foundation/errors.js';
 import { versionAt } from '../versions/secret-record.js';
 import type { EngineContext } from './engine-context.js';
@@ -14,7 +15,7 @@ import { isReplacing } from './rotation-events.js';
 import type { RotationRequest } from './rotation-request.js';
 import type { RotationResult } from './rotation-result.js';
 import { RotationRun } from './rotation-run.js';
-import type { ActiveRotation, RotationState, RotationSummary } from './rotation-state.js';
+import { type ActiveRotation, failedRotation, type RotationState, type RotationSummary } from './rotation-state.js';
 import { Tenure } from './rotation-tenure.js';
 import type { SecretRotator } from './secret-rotator.js';
 import { waitUntil } from './wait-until.js';
@@ -36,7 +37,10 @@ export class RotationStart {
 
   /** See `RotationEngine.rotate`. `ended` is called when the journal has the rotation's end. */
   async rotate(secretName: string, request: RotationRequest, ended: () => void): Promise<RotationResult | undefined> {
-    const policy = (await this.context.versions.get(secretName)).rotation;
+    const { rotation: policy, deletion } = await this.context.versions.get(secretName);
+    // What was begun before still comes to its end.
+    if (deletion !== undefined && request.goesOnWith === undefined)
+      throw new SecretDeletedError(secretName, deletion.purgeAt);
     const entered = await this.#enter(secretName, request);
     if (!(entered instanceof Tenure)) return entered?.result;
     try {
@@ -100,19 +104,21 @@ export class RotationStart {
       );
     }
     const rotator = rotators.get(rotatorName, secretName);
-    let busy: ReadonlySet<string> = new Set();
+    let busyIdentities = (): Promise<ReadonlySet<string>> => this.#identities.busy(secretName, rotatorName);
     if (state.active === undefined) {
       const begun = await this.#begin(tenure, request, rotatorName, rotator);
       if (!('state' in begun)) return begun.result;
-      ({ state, busy } = begun);
-    } else {
-      busy = await this.#identities.busy(secretName, rotatorName);
+      ({ state } = begun);
+      const { busy } = begun;
+      busyIdentities = async () => busy;
     }
     const { active } = state;
     if (active === undefined) return undefined;
     if (active.reason === 'rollback') return this.#rollBack(tenure, active, ended);
     const acting = active.reason === 'rehearsal' ? rehearsalOf(rotator, secretName) : rotator;
-    const run = new RotationRun(this.context, tenure, secretName, acting, active.rotationId, busy, ended);
+    const { context } = this;
+    const { rotationId } = active;
+    const run = new RotationRun({ context, tenure, rotator: acting, rotationId, busyIdentities, onEnd: ended });
     const { result, state: after } = await run.toPromotion();
     if (!tenure.signal.aborted) this.retirement.start(tenure, after);
     return result;
@@ -138,6 +144,7 @@ export class RotationStart {
     const { reason, deadline, after } = request;
     const rotationId = ids.next();
     if (reason === 'rehearsal') rehearsalOf(rotator, secretName);
+    await this.#admit(tenure, request, rotatorName, rotationId);
     const busy =
       reason === 'rehearsal'
         ? await this.#identities.busy(secretName, rotatorName)
@@ -163,6 +170,7 @@ export class RotationStart {
         reason,
         step: 'create',
         startedAt,
+        steps: [{ step: 'create', at: startedAt }],
         notes: {},
         ...(deadline === undefined ? {} : { deadline }),
       };
@@ -171,6 +179,35 @@ export class RotationStart {
     if (!isDue) return { result: undefined };
     events.next({ type: 'started', secretName, rotationId, at: startedAt, rotator: rotatorName, reason });
     return { state, busy };
+  }
+
+  /** Before anything is decrypted to look for a free identity. What may not be begun counts as a rotation that failed, so that the schedule backs off. */
+  async #admit(tenure: Tenure, { reason }: RotationRequest, rotator: string, rotationId: string): Promise<void> {
+    const { door, clock, events } = this.context;
+    const { secretName } = tenure;
+    const startedAt = clock.now();
+    try {
+      await door.check({ operation: 'createPendingVersion', secretName, rotator, rotationId, reason });
+    } catch (error) {
+      if (!isSecretsError(error, 'ACCESS_DENIED')) throw error;
+      const { message } = error;
+      const active: ActiveRotation = { rotationId, rotator, reason, step: 'create', startedAt, notes: {} };
+      await tenure.change((state) =>
+        state.active === undefined
+          ? failedRotation({ ...state, active }, rotationId, { step: 'create', message }, clock.now())
+          : undefined,
+      );
+      events.next({
+        type: 'failed',
+        secretName,
+        rotationId,
+        at: clock.now(),
+        step: 'create',
+        message,
+        retryAt: undefined,
+      });
+      throw new RotationFailedError(secretName, 'create', rotationId, message, { cause: error, undone: true });
+    }
   }
 
   /** The tenure, for whoever gets it; for a request by schedule nothing when another instance has it; otherwise what became of the rotation there. */

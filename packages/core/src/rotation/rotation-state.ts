@@ -1,6 +1,12 @@
 import { CorruptRecordError } from '../foundation/errors.js';
-import type { RotationReason } from './rotation-events.js';
+import type { RotationReason, RotationStep } from './rotation-events.js';
 import type { RetireReport, RotationNotes } from './secret-rotator.js';
+
+/** When a step began, in milliseconds since the epoch. */
+export interface StepTime {
+  readonly step: RotationStep;
+  readonly at: number;
+}
 
 /** A rotation under way, as the journal has it: written before each effect, so that any process can go on from it. */
 export interface ActiveRotation {
@@ -10,6 +16,8 @@ export interface ActiveRotation {
   /** The step that may have begun. */
   readonly step: 'create' | 'apply' | 'verify' | 'undo';
   readonly startedAt: number;
+  /** The steps so far. */
+  readonly steps?: readonly StepTime[];
   /** The version made in `create`, once it is stored. */
   readonly versionId?: string;
   readonly notes: RotationNotes;
@@ -40,6 +48,9 @@ export interface RetireObligation {
   readonly rotator: string;
   readonly step: 'settle' | 'retire';
   readonly since: number;
+  /** Why it was replaced, and by which steps. */
+  readonly reason?: RotationReason;
+  readonly steps?: readonly StepTime[];
   readonly notes: RotationNotes;
   /** It is not retired before this time, so that what consumers report can still put it back. */
   readonly notBefore?: number;
@@ -108,6 +119,40 @@ export interface RotationState {
 /** Whether anything is under way. */
 export function isUnfinished(state: RotationState): boolean {
   return state.active !== undefined || state.obligations.length > 0;
+}
+
+/** A rotation that enters a step. */
+export function atStep(active: ActiveRotation, step: ActiveRotation['step'] | 'promote', at: number): ActiveRotation {
+  const steps = [...(active.steps ?? []), { step, at }];
+  // Promotion is a commit of its own, after which there is no active rotation.
+  return step === 'promote' ? { ...active, steps } : { ...active, step, steps };
+}
+
+/** The state after a rotation was given up; undefined when it is not under way. */
+export function failedRotation(
+  state: RotationState,
+  rotationId: string,
+  failure: StepFailure,
+  endedAt: number,
+): RotationState | undefined {
+  const { active, ...rest } = state;
+  if (active?.rotationId !== rotationId) return undefined;
+  const { reason, startedAt } = active;
+  const summary = { rotationId, reason, startedAt, endedAt, outcome: 'failed' as const, failure };
+  if (reason === 'rehearsal') return { ...rest, lastRehearsal: summary };
+  return { ...rest, failures: state.failures + 1, lastRotation: summary };
+}
+
+/** The state after a rehearsal that went through; undefined when it is not under way. */
+export function rehearsedRotation(
+  state: RotationState,
+  rotationId: string,
+  endedAt: number,
+): RotationState | undefined {
+  const { active, ...rest } = state;
+  if (active?.rotationId !== rotationId) return undefined;
+  const { reason, startedAt } = active;
+  return { ...rest, lastRehearsal: { rotationId, reason, startedAt, endedAt, outcome: 'rehearsed' } };
 }
 
 export const NO_ROTATION: RotationState = { format: 1, obligations: [], failures: 0 };

@@ -15,6 +15,13 @@ export class InvalidStoreRequestError extends SecretsError {
   }
 }
 
+/** `STORE_OPTIONS_INVALID`: something that a store was given to connect with, or an option, that it cannot work with. */
+export class StoreOptionsError extends SecretsError {
+  constructor(message: string) {
+    super('STORE_OPTIONS_INVALID', message);
+  }
+}
+
 /**
  * For drivers to call first in `get`.
  * @throws InvalidStoreRequestError

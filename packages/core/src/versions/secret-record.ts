@@ -15,6 +15,10 @@ export interface VersionRecord {
   readonly createdAt: number;
   readonly expiresAt?: number;
   readonly state: VersionState;
+  /** When its value is destroyed, unless it gets a stage before that. */
+  readonly destroyAt?: number;
+  /** How long before its end the latest warning of it was due, in milliseconds; 0 once it was told to have expired. */
+  readonly warned?: number;
 }
 
 /** Everything about a secret but its values: the head, changed by compare-and-set. */
@@ -29,6 +33,12 @@ export interface SecretRecord {
   /** Each new version expires this long after it was made; no TTL when missing. */
   readonly ttlMs?: number;
   readonly rotation?: RotationPolicy;
+  /** The id of the master key its values are sealed under; the default key when missing. */
+  readonly key?: string;
+  /** A version that has lost its last stage is destroyed this much later; only by the number of versions when missing. */
+  readonly destroyOldAfterMs?: number;
+  /** It is to be removed, and gives no value until then. */
+  readonly deletion?: SecretDeletion;
   /** Of a credential that belongs to one instance: the secret it stands for there, and whose it is. */
   readonly lease?: LeaseOwner;
   readonly nextSequence: number;
@@ -39,6 +49,11 @@ export interface SecretRecord {
   readonly versions: readonly VersionRecord[];
   /** Label → version id. Pairs rather than an object, since labels are the user's words. */
   readonly stages: readonly (readonly [stage: string, versionId: string])[];
+}
+
+export interface SecretDeletion {
+  readonly requestedAt: number;
+  readonly purgeAt: number;
 }
 
 export interface LeaseOwner {
@@ -87,6 +102,7 @@ export function addLease(
   rotation: RotationPolicy,
   now: number,
   counted: number,
+  key?: string,
 ): SecretRecord {
   return {
     format: 1,
@@ -97,6 +113,7 @@ export function addLease(
     createdAt: now,
     updatedAt: now,
     rotation,
+    ...(key === undefined ? {} : { key }),
     lease: { of, instanceId },
     nextSequence: counted + 1,
     promotion: counted,

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { CorruptRecordError, InvalidSecretValueError, ValueTooLargeError } from '../foundation/errors.js';
 
-/** The most bytes a value may have once encoded. */
+/** The most bytes a value may have once encoded, unless stated otherwise. */
 export const VALUE_LIMIT_BYTES = 65_536;
 
 const JSON_TAG = 0x6a;
@@ -12,10 +12,10 @@ const BINARY_TAG = 0x62;
  * @throws InvalidSecretValueError when JSON cannot carry the value
  * @throws ValueTooLargeError
  */
-export function encodeValue(secretName: string, value: unknown): Buffer {
+export function encodeValue(secretName: string, value: unknown, limitBytes = VALUE_LIMIT_BYTES): Buffer {
   const binary = value instanceof Uint8Array;
   const body = binary ? value : Buffer.from(toJson(secretName, value), 'utf8');
-  if (body.length > VALUE_LIMIT_BYTES) throw new ValueTooLargeError(secretName, body.length, VALUE_LIMIT_BYTES);
+  if (body.length > limitBytes) throw new ValueTooLargeError(secretName, body.length, limitBytes);
   const encoded = Buffer.alloc(1 + body.length);
   encoded[0] = binary ? BINARY_TAG : JSON_TAG;
   encoded.set(body, 1);

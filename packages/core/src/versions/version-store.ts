@@ -1,44 +1,42 @@
-import type { Clock } from '../foundation/clock.js';
-import { CorruptRecordError, isSecretsError, SecretNotFoundError, StoreContentionError } from '../foundation/errors.js';
-import type { Ids } from '../foundation/ids.js';
-import type { Randomness } from '../foundation/randomness.js';
+import {
+  CorruptRecordError,
+  SecretNotFoundError,
+  StoreContentionError,
+  VersionLimitError,
+} from '../foundation/errors.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
-import { Keyring } from '../encryption/keyring.js';
-import type { StoreCondition, StoreDriver, StoreEntry, StoreHint, StoreWrite } from '../store/store-driver.js';
-import { decodeValue, encodeValue } from './secret-value.js';
-import { isLeased, type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
+import type { Keyring } from '../encryption/keyring.js';
+import { KeyRegister } from '../encryption/keys/key-register.js';
+import type { StoreDriver, StoreEntry, StoreHint } from '../store/store-driver.js';
+import {
+  distinct,
+  GONE_PREFIX,
+  LEASE_PREFIX,
+  RECORD_PREFIX,
+  recordRemovals,
+  recordWrites,
+  SCHEDULED_PREFIX,
+} from './record-writes.js';
+import { type GuardedWrite, type SealedEntry, SealedValues, valueKey, versionRemoval } from './sealed-values.js';
+import type { RecordEdit, RecordRemoval, VersionStoreOptions } from './version-store-options.js';
+import { decodeValue, encodeValue, VALUE_LIMIT_BYTES } from './secret-value.js';
+import { type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
+import { openKeyring } from './store-record.js';
+import { OwnEntries } from './own-entries.js';
+import { DEFAULT_EXPIRY_WARNINGS, planDestructions } from './version-lifecycle.js';
 
-const STORE_KEY = 'store';
-const RECORD_PREFIX = 'secret/';
-const VALUE_PREFIX = 'value/';
-/** One empty entry for each secret with a schedule, so that starting costs what is scheduled and not what is stored. */
-const SCHEDULED_PREFIX = 'scheduled/';
-/** One empty entry for each credential of an instance, so that finding those of the dead costs what is leased. */
-const LEASE_PREFIX = 'lease/';
-/** Not a legal secret name, so that the check value can never be passed off as a secret. */
-const KEY_CHECK = { secretName: '#store', versionId: 'key-check' };
+/** As many versions as a secret can have: those with a stage, those still to be retired, and the newest few of the others. */
+const VERSION_LIMIT = 100;
+/** What is sealed under a key of the store; not a legal secret name, so that it can never be passed off as a value. */
+const ENTRY = '#entry';
 const ATTEMPTS = 50;
 const PAGE = 500;
 
-/** What an edit wants committed: the new record, and whatever must happen in the same commit. */
-export interface RecordEdit {
-  readonly record: SecretRecord;
-  readonly conditions?: readonly StoreCondition[];
-  readonly writes?: readonly StoreWrite[];
-}
+export type { RecordEdit, RecordRemoval, VersionStoreOptions };
 
-/** What must hold, and what else goes, when a secret is removed. */
-export interface RecordRemoval {
-  readonly conditions: readonly StoreCondition[];
-  readonly writes: readonly StoreWrite[];
-}
-
-export interface VersionStoreOptions {
-  readonly store: StoreDriver;
-  readonly keys: KeyProvider;
-  readonly clock: Clock;
-  readonly randomness: Randomness;
-  readonly ids: Ids;
+/** An entry that `sealEntry` seals. */
+export function sealedEntry(key: string): SealedEntry {
+  return { key, context: { secretName: ENTRY, versionId: key } };
 }
 
 /**
@@ -47,10 +45,38 @@ export interface VersionStoreOptions {
  */
 export class VersionStore {
   readonly store: StoreDriver;
-  #keyring: Keyring | undefined;
+  /** What the store says of the master keys. */
+  readonly keys: KeyRegister;
+  /** How long before a version expires that is told, in milliseconds. */
+  readonly expiryWarnings: readonly number[];
+  #opened: { readonly keyring: Keyring; readonly values: SealedValues; readonly own: OwnEntries } | undefined;
 
   constructor(private readonly options: VersionStoreOptions) {
     this.store = options.store;
+    this.keys = new KeyRegister(options);
+    this.expiryWarnings = options.expiryWarnings ?? DEFAULT_EXPIRY_WARNINGS;
+  }
+
+  /** Where keys are. */
+  get provider(): KeyProvider {
+    return this.options.keys;
+  }
+
+  randomBytes(length: number): Buffer {
+    return this.options.randomness.bytes(length);
+  }
+
+  get keyring(): Keyring {
+    return this.#mustBeOpen().keyring;
+  }
+
+  get values(): SealedValues {
+    return this.#mustBeOpen().values;
+  }
+
+  /** What is sealed in the store beside the values. */
+  get ownEntries(): OwnEntries {
+    return this.#mustBeOpen().own;
   }
 
   /**
@@ -61,14 +87,16 @@ export class VersionStore {
     const { store, keys, randomness, ids, clock } = this.options;
     await keys.open();
     await store.open();
-    const entry = (await store.get(STORE_KEY)) ?? (await this.#initialise(ids.next(), clock.now()));
-    const { storeId, keyCheck } = parseStoreRecord(entry.value);
-    const keyring = new Keyring(keys, storeId, randomness);
-    (await keyring.open(KEY_CHECK, keyCheck)).fill(0);
-    this.#keyring = keyring;
+    const fresh = { storeId: ids.next(), createdAt: clock.now() };
+    const keyring = await openKeyring(store, keys, randomness, fresh);
+    await this.keys.open();
+    const values = new SealedValues(store, keyring, this.keys);
+    const own = new OwnEntries(store, values, this.keys, this.options.sealedEntries);
+    this.#opened = { keyring, values, own };
   }
 
   async close(): Promise<void> {
+    this.keys.close();
     await this.options.store.close();
     await this.options.keys.close();
   }
@@ -128,14 +156,24 @@ export class VersionStore {
     const revision = await this.store.commit({
       conditions: [{ key, revision: found.revision }, ...also.conditions],
       writes: [
-        { key, value: null },
-        { key: SCHEDULED_PREFIX + name, value: null },
-        { key: LEASE_PREFIX + name, value: null },
+        ...recordRemovals(found.record, this.expiryWarnings),
         ...found.record.versions.map(({ id }) => versionRemoval(name, id)),
         ...also.writes,
       ],
     });
     return revision !== undefined;
+  }
+
+  /**
+   * From where a new secret of this name counts its versions and promotions on: whoever knew one of that name that is gone must find nothing in the new one
+   * that he has seen before.
+   */
+  async counted(name: string): Promise<number> {
+    const entry = await this.store.get(GONE_PREFIX + name);
+    if (entry === undefined) return 0;
+    const counted = Number(Buffer.from(entry.value).toString('utf8'));
+    if (Number.isSafeInteger(counted) && counted >= 0) return counted;
+    throw new CorruptRecordError(`What is left of ${name}, which was removed,`, 'it does not parse', name);
   }
 
   /**
@@ -151,33 +189,36 @@ export class VersionStore {
       const found = await this.find(name);
       const wanted = await edit(found?.record);
       if (wanted === undefined) return found?.record;
-      const { record, removed } = prune(wanted.record);
+      const { record, removed } = this.#tidied(wanted.record, found?.record);
       const key = RECORD_PREFIX + name;
+      const guarded = wanted.writes ?? [];
       const revision = await this.store.commit({
-        conditions: [{ key, revision: found?.revision ?? 0 }, ...(wanted.conditions ?? [])],
+        conditions: [
+          { key, revision: found?.revision ?? 0 },
+          ...distinct([...(wanted.conditions ?? []), ...guarded.flatMap(({ conditions = [] }) => conditions)]),
+        ],
         writes: [
-          { key, value: Buffer.from(JSON.stringify(record)) },
-          ...scheduleWrites(found?.record, record),
-          ...(found === undefined && record.lease !== undefined
-            ? [{ key: LEASE_PREFIX + name, value: Buffer.from(JSON.stringify(record.lease)) }]
-            : []),
+          ...recordWrites(found?.record, record, this.expiryWarnings),
           ...removed.map((id) => versionRemoval(name, id)),
-          ...(wanted.writes ?? []),
+          ...guarded.map(({ key: other, value }) => ({ key: other, value })),
         ],
       });
       if (revision !== undefined) return record;
+      // It may have been the master key that changed.
+      if (guarded.some(({ conditions }) => conditions !== undefined)) this.keys.invalidate();
     }
     throw new StoreContentionError(name);
   }
 
-  /** The write that stores a value, sealed, under a version of a secret. */
-  async sealValue(name: string, versionId: string, value: unknown): Promise<StoreWrite> {
-    const plaintext = encodeValue(name, value);
+  /**
+   * The write that stores a value, sealed, under a version of a secret. `keyId` is the secret's own master key, where it has one.
+   * @throws ValueTooLargeError, KeyNotFoundError, KeyInactiveError, KeyExhaustedError
+   */
+  async sealValue(name: string, versionId: string, value: unknown, keyId?: string): Promise<GuardedWrite> {
+    const plaintext = encodeValue(name, value, this.options.limits?.valueBytes ?? VALUE_LIMIT_BYTES);
     try {
-      return {
-        key: valueKey(name, versionId),
-        value: await this.#opened().seal({ secretName: name, versionId }, plaintext),
-      };
+      const entry = { key: valueKey(name, versionId), context: { secretName: name, versionId } };
+      return await this.values.seal(entry, plaintext, keyId);
     } finally {
       plaintext.fill(0);
     }
@@ -186,6 +227,7 @@ export class VersionStore {
   /**
    * The value of a version, frozen.
    * @throws CorruptRecordError when the envelope does not open, or not as what it stands for
+   * @throws KeyDisabledError, KeyDestroyedError
    */
   async openValue(name: string, versionId: string): Promise<unknown> {
     const plaintext = await this.openEncoded(name, versionId);
@@ -197,17 +239,21 @@ export class VersionStore {
   }
 
   /** The encoded value of a version, in a buffer that the caller zeroes. */
-  async openEncoded(name: string, versionId: string): Promise<Buffer> {
-    const entry = await this.store.get(valueKey(name, versionId));
-    if (entry === undefined)
-      throw new CorruptRecordError(`Version ${versionId} of ${name}`, 'its value is missing', name);
-    try {
-      return await this.#opened().open({ secretName: name, versionId }, entry.value);
-    } catch (error) {
-      // The keys have opened this store, so what does not open under them is not what was put here.
-      if (!isSecretsError(error, 'KEY_MISMATCH') && !isSecretsError(error, 'RECORD_CORRUPT')) throw error;
-      throw new CorruptRecordError(`Version ${versionId} of ${name}`, error.message, name);
-    }
+  openEncoded(name: string, versionId: string): Promise<Buffer> {
+    return this.values.open(name, versionId);
+  }
+
+  /** Seals what stands under a key of the store and is no secret's value, such as the key of the policies: it opens under that key only. */
+  async sealEntry(storeKey: string, plaintext: Uint8Array): Promise<Uint8Array> {
+    return (await this.values.seal(sealedEntry(storeKey), plaintext)).value ?? new Uint8Array();
+  }
+
+  /**
+   * What `sealEntry` sealed for this key, in a buffer that the caller owns.
+   * @throws CorruptRecordError, KeyMismatchError when it is not that
+   */
+  openEntry(storeKey: string, sealed: Uint8Array): Promise<Buffer> {
+    return this.keyring.open(sealedEntry(storeKey).context, sealed, (cmk) => this.keys.admit(cmk));
   }
 
   /** Hints, by the name of the secret whose record or values may have changed; undefined for "any". */
@@ -231,53 +277,18 @@ export class VersionStore {
     }
   }
 
-  async #initialise(storeId: string, now: number): Promise<{ value: Uint8Array }> {
-    const { store, keys, randomness } = this.options;
-    const keyCheck = await new Keyring(keys, storeId, randomness).seal(KEY_CHECK, randomness.bytes(32));
-    const value = Buffer.from(
-      JSON.stringify({ format: 1, storeId, createdAt: now, keyCheck: keyCheck.toString('base64') }),
-    );
-    await store.commit({ conditions: [{ key: STORE_KEY, revision: 0 }], writes: [{ key: STORE_KEY, value }] });
-    // Another process may have been first: what is stored counts.
-    const entry = await store.get(STORE_KEY);
-    if (entry === undefined)
-      throw new CorruptRecordError('The store', 'its first record is missing after it was written');
-    return entry;
+  /** What is left of a record when everything is dropped that nobody can want back. */
+  #tidied(wanted: SecretRecord, before: SecretRecord | undefined): { record: SecretRecord; removed: string[] } {
+    const { record, removed } = prune(planDestructions(wanted, this.options.clock.now()));
+    const limit = this.options.limits?.versionsPerSecret ?? VERSION_LIMIT;
+    // One that has more already, as after the limit was lowered, can still be worked with.
+    if (record.versions.length > Math.max(limit, before?.versions.length ?? 0))
+      throw new VersionLimitError(record.name, limit);
+    return { record, removed };
   }
 
-  #opened(): Keyring {
-    if (this.#keyring === undefined) throw new CorruptRecordError('The store', 'it was used before it was opened');
-    return this.#keyring;
+  #mustBeOpen(): { readonly keyring: Keyring; readonly values: SealedValues; readonly own: OwnEntries } {
+    if (this.#opened === undefined) throw new CorruptRecordError('The store', 'it was used before it was opened');
+    return this.#opened;
   }
-}
-
-function scheduleWrites(before: SecretRecord | undefined, after: SecretRecord): StoreWrite[] {
-  // A secret of leases has nothing to rotate itself: its leases have the schedule.
-  const isScheduled = (record: SecretRecord): boolean => record.rotation?.schedule !== undefined && !isLeased(record);
-  const scheduled = isScheduled(after);
-  if (scheduled === (before !== undefined && isScheduled(before))) return [];
-  return [{ key: SCHEDULED_PREFIX + after.name, value: scheduled ? Buffer.alloc(0) : null }];
-}
-
-/** The write that destroys the value of a version. */
-export function versionRemoval(name: string, versionId: string): StoreWrite {
-  return { key: valueKey(name, versionId), value: null };
-}
-
-function valueKey(name: string, versionId: string): string {
-  // A colon can stand in neither part, so no two versions share a key.
-  return `${VALUE_PREFIX}${name}:${versionId}`;
-}
-
-function parseStoreRecord(bytes: Uint8Array): { storeId: string; keyCheck: Buffer } {
-  try {
-    const parsed: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'));
-    const { format, storeId, keyCheck } = parsed as { format: unknown; storeId: unknown; keyCheck: unknown };
-    if (format === 1 && typeof storeId === 'string' && typeof keyCheck === 'string') {
-      return { storeId, keyCheck: Buffer.from(keyCheck, 'base64') };
-    }
-  } catch {
-    // Falls through to the one error below.
-  }
-  throw new CorruptRecordError('The store', 'its first record does not parse; is this the right database and table?');
 }

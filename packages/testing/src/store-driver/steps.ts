@@ -13,6 +13,12 @@ export type FreshStore = (
   body: (store: ConformanceStore, opened: StoreDriver[]) => Promise<void>,
 ) => void;
 
+/** Adds a case on a store whose server can fail, with as many open drivers as it asks for. */
+export type FaultyStore = (
+  name: string,
+  body: (store: ConformanceStore, connect: () => Promise<StoreDriver>) => Promise<void>,
+) => void;
+
 /** Begins to collect the hints of a driver. */
 export type Hear = (driver: StoreDriver, prefixes?: readonly string[]) => Hearing;
 

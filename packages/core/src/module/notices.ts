@@ -1,0 +1,36 @@
+import type { PolicyReport } from '../access/policy-store.js';
+import type { AuditEventInput } from '../audit/audit-event.js';
+import { isSecretsError } from '../foundation/errors.js';
+
+/** Something an operator should know, for the application's logger. */
+export interface Notice {
+  readonly level: 'log' | 'warn' | 'error';
+  readonly message: string;
+}
+
+/** What to tell the operator of the policies, and what the audit log. */
+export function noticeOf(
+  report: PolicyReport,
+  ownId: string,
+): { readonly notice: Notice; readonly event: AuditEventInput } {
+  if (report.type === 'policies-off') {
+    const message = `Policies are off: ${ownId}, this application, may do everything and nobody else anything. The first policy turns them on.`;
+    return { notice: { level: 'log', message }, event: eventOf('PoliciesOff', {}) };
+  }
+  if (report.type === 'policies-changed') {
+    const message = `The policies of change ${report.sequence} govern from now on.`;
+    return { notice: { level: 'log', message }, event: eventOf('PoliciesChanged', { sequence: report.sequence }) };
+  }
+  if (report.type === 'policies-corrupt') {
+    const { policies } = report;
+    const message = `These policies cannot be trusted, and what they govern is denied until they are set anew: ${policies.join(', ')}`;
+    return { notice: { level: 'error', message }, event: eventOf('PoliciesCorrupt', { policies }) };
+  }
+  const why = isSecretsError(report.error) ? report.error.message : 'the store failed';
+  const message = `The policies could not be read, and the last ones known go on: ${why}`;
+  return { notice: { level: 'warn', message }, event: eventOf('PoliciesUnreadable', {}) };
+}
+
+function eventOf(eventName: string, additionalEventData: AuditEventInput['additionalEventData']): AuditEventInput {
+  return { eventName, eventRW: 'Write', eventType: 'ServiceEvent', resourceType: 'Policy', additionalEventData };
+}
