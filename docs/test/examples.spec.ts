@@ -33,7 +33,7 @@ describe('the examples of the guide', () => {
       }
     }
     await censoredLogs(new Collecting());
-    expect(lines).toEqual(['charge failed: {"key":"[redacted]","authorization":"Basic [redacted]6"}']);
+    expect(lines).toEqual(['charge failed: {"key":"[redacted]","authorization":"Basic [redacted]To="}']);
   });
 
   it('custom-rotator.ts', async () => {

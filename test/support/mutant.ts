@@ -1,8 +1,9 @@
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
-const PACKAGES = ['core', 'pg', 'mysql2', 'typeorm', 'testing'];
 const BUILD = 'dist/esm';
+
+const packageNames = (): Promise<string[]> => readdir('packages');
 
 /** A copy of the built packages and programs in which one file at a time can be broken. Everything else is the repository's. */
 export class Mutant {
@@ -13,7 +14,7 @@ export class Mutant {
     await mkdir(path.join(modules, '@nestjs-secrets'), { recursive: true });
     for (const name of await readdir('node_modules'))
       if (name !== '@nestjs-secrets') await symlink(path.resolve('node_modules', name), path.join(modules, name));
-    for (const name of PACKAGES) {
+    for (const name of await packageNames()) {
       const copy = path.join(modules, '@nestjs-secrets', name);
       await cp(path.join('packages', name, BUILD), path.join(copy, BUILD), { recursive: true });
       await cp(path.join('packages', name, 'package.json'), path.join(copy, 'package.json'));
@@ -27,17 +28,26 @@ export class Mutant {
     return path.join(this.folder, 'dist');
   }
 
+  /** The compiled file. @param file package and path in its build, without the extension */
+  source(file: string): Promise<string> {
+    return readFile(this.#pathOf(file), 'utf8');
+  }
+
   /** Does the work while a file is broken. @param file package and path in its build, without the extension */
   async whileBroken<T>(file: string, broken: (source: string) => string, work: () => Promise<T>): Promise<T> {
-    const [name = '', ...rest] = file.split('/');
-    const target = path.join(this.folder, 'node_modules/@nestjs-secrets', name, BUILD, `${rest.join('/')}.js`);
-    const source = await readFile(target, 'utf8');
+    const target = this.#pathOf(file);
+    const source = await this.source(file);
     await writeFile(target, broken(source));
     try {
       return await work();
     } finally {
       await writeFile(target, source);
     }
+  }
+
+  #pathOf(file: string): string {
+    const [name = '', ...rest] = file.split('/');
+    return path.join(this.folder, 'node_modules/@nestjs-secrets', name, BUILD, `${rest.join('/')}.js`);
   }
 }
 
@@ -53,7 +63,7 @@ export interface Call {
 /** Every call of a function in the built packages, but where it is defined. */
 export async function callsOf(name: string): Promise<Call[]> {
   const calls: Call[] = [];
-  for (const packageName of PACKAGES) {
+  for (const packageName of (await packageNames()).sort()) {
     const build = path.join('packages', packageName, BUILD);
     const files = (await readdir(build, { recursive: true })).filter((file) => file.endsWith('.js')).sort();
     for (const file of files) {
