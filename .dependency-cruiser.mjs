@@ -14,6 +14,7 @@ const coreLayers = [
   'rotation',
   'fleet',
   'versions',
+  'integrity',
   'encryption',
   'access',
   'audit',

@@ -107,6 +107,7 @@ function coreLayerViolations(): [string, string, string][] {
     'rotation',
     'fleet',
     'versions',
+    'integrity',
     'encryption',
     'access',
     'audit',

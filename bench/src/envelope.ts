@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cryptoRandomness, Keyring, localKeyFile } from '@nestjs-secrets/core';
+import { awsPeer, josePeer } from './envelope-peers.js';
 import { compare, type Row } from './row.js';
 
 const ROUNDS = 11;
@@ -17,7 +18,13 @@ const CONTEXT = { secretName: 'billing/MyDbCreds', versionId: 'v1042' };
 const ASSOCIATED_DATA = randomBytes(160);
 const OPTIONS = { authTagLength: 16 };
 
-/** Sealing and opening under a local key file, against one AES-256-GCM pass over the same bytes with a key object. */
+/** A peer that is a hundred times slower need not run as often. */
+const PEER_TIMES_SHARE = 10;
+
+/**
+ * Sealing and opening under a local key file, against one AES-256-GCM pass over the same bytes with a key object; and two libraries from npm that do the same work,
+ * against that pass too, in the same run.
+ */
 export async function benchEnvelope(): Promise<Row[]> {
   const folder = await mkdtemp(join(tmpdir(), 'nestjs-secrets-bench-'));
   const provider = localKeyFile({ path: join(folder, 'key.json'), create: 'if-missing' });
@@ -45,10 +52,25 @@ async function benchSize(keyring: Keyring, { label, bytes, times }: (typeof SIZE
   const decrypt = microseconds(times, () => rawDecrypt(key, raw));
   // One round of each unmeasured, for the compiler.
   for (const warmUp of [seal, open, encrypt, decrypt]) await warmUp();
-  return [
+  const rows = [
     await compare(`envelope: seal ${label}`, 'µs', ROUNDS, seal, encrypt),
     await compare(`envelope: open ${label}`, 'µs', ROUNDS, open, decrypt),
   ];
+  for (const peer of [josePeer(CONTEXT), awsPeer(CONTEXT)]) {
+    await peer.seal(plaintext);
+    if (!plaintext.equals(await peer.open())) throw new Error(`${peer.name} did not open what it sealed`);
+    const fewer = Math.ceil(times / PEER_TIMES_SHARE);
+    const [peerSeal, peerOpen] = [
+      microseconds(fewer, () => peer.seal(plaintext)),
+      microseconds(fewer, () => peer.open()),
+    ];
+    for (const warmUp of [peerSeal, peerOpen]) await warmUp();
+    rows.push(
+      await compare(`envelope: seal ${label}, ${peer.name}`, 'µs', ROUNDS, peerSeal, encrypt),
+      await compare(`envelope: open ${label}, ${peer.name}`, 'µs', ROUNDS, peerOpen, decrypt),
+    );
+  }
+  return rows;
 }
 
 function microseconds(times: number, work: () => unknown): () => Promise<number> {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { SecretsManager, type StoreDriver } from '@nestjs-secrets/core';
+import { recordPayload, SecretsManager, type StoreDriver } from '@nestjs-secrets/core';
 import { hasMariadb, MARIADB_DEBIAN_PACKAGE, startMariadb } from 'nestjs-secrets-test/mariadb-server';
 import { startPostgres } from 'nestjs-secrets-test/postgres-server';
 import pg from 'pg';
@@ -149,7 +149,7 @@ class PromotionWatch {
 
   #look(record: Uint8Array | null | undefined): void {
     if (record === null || record === undefined) return;
-    const { promotion }: { promotion: number } = JSON.parse(Buffer.from(record).toString('utf8'));
+    const { promotion }: { promotion: number } = JSON.parse(Buffer.from(recordPayload(record)).toString('utf8'));
     if (promotion === this.#promotion) return;
     this.#promotion = promotion;
     this.promotionSentAt = sharedMoment();

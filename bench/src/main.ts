@@ -7,10 +7,12 @@ import { benchDoors } from './doors.js';
 import { benchEnvelope } from './envelope.js';
 import { benchFleet } from './fleet.js';
 import { benchGuarded } from './guarded.js';
+import { benchIntegrity } from './integrity.js';
 import { benchPool } from './pool.js';
 import { benchRead } from './read.js';
 import type { Row } from './row.js';
 import { benchRollback } from './rollback.js';
+import { benchRewrap } from './rewrap.js';
 import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
@@ -22,9 +24,11 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['envelope', { byDefault: true, run: () => benchEnvelope() }],
   ['access', { byDefault: true, run: () => benchAccess() }],
   ['audit', { byDefault: true, run: () => benchAudit() }],
+  ['rewrap', { byDefault: true, run: () => benchRewrap() }],
   ['doors', { byDefault: true, run: () => benchDoors() }],
   ['guarded', { byDefault: true, run: (options) => benchGuarded(options) }],
   ['store', { byDefault: true, run: () => benchStore() }],
+  ['integrity', { byDefault: true, run: ({ secrets }) => benchIntegrity({ secrets }) }],
   ['stores', { byDefault: true, run: () => benchStores() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
@@ -38,6 +42,7 @@ interface Options {
   readonly promotions: number;
   readonly rollbacks: number;
   readonly seconds: number;
+  readonly secrets: number;
   readonly rounds: number;
   readonly way: string | undefined;
   readonly shape: string | undefined;
@@ -52,6 +57,7 @@ const { values } = parseArgs({
     promotions: { type: 'string', default: '100' },
     rollbacks: { type: 'string', default: '20' },
     seconds: { type: 'string', default: '15' },
+    secrets: { type: 'string', default: '100000' },
     rounds: { type: 'string', default: '3' },
     strategy: { type: 'string' },
     way: { type: 'string' },
@@ -71,6 +77,7 @@ const options: Options = {
   promotions: Number(values.promotions),
   rollbacks: Number(values.rollbacks),
   seconds: Number(values.seconds),
+  secrets: Number(values.secrets),
   rounds: Number(values.rounds),
   way: values.way,
   shape: values.shape,

@@ -9,6 +9,7 @@ import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres
 import { DataSource } from 'typeorm';
 import { main as censoredLogs } from '../examples/censored-logs.js';
 import { main as customRotator } from '../examples/custom-rotator.js';
+import { main as leakedKey } from '../examples/leaked-key.js';
 import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
@@ -60,6 +61,10 @@ describe('the examples of the guide', () => {
 
   it('testing-an-application.ts', async () => {
     expect(await testingAnApplication()).toEqual(['hello.first', 'hello.second']);
+  });
+
+  it('leaked-key.ts', async () => {
+    expect(await leakedKey()).toEqual(['1 disabled', '2 active', 'a value is still there']);
   });
 
   it('one-handle.ts', async () => {

@@ -29,6 +29,17 @@ export { checkIdentityPolicy, checkSecretPolicy, type ValidIdentityPolicy } from
 export * from './access/principal.js';
 export type { Simulation, UnmetCondition, WhatIf } from './access/simulation.js';
 export * from './encryption/key-provider.js';
+export * from './integrity/integrity-findings.js';
+export { recordPayload } from './integrity/record-seal.js';
+export { SealedStore } from './integrity/sealed-store.js';
+export * from './integrity/store-integrity.js';
+export {
+  printStoreHead,
+  storeHeadsIn,
+  type StoreHead,
+  type StoreVerification,
+  type VerifyStoreOptions,
+} from './integrity/verify-store.js';
 export * from './versions/secret-version.js';
 export type { Acknowledgement } from './fleet/acknowledgements.js';
 export * from './fleet/process-identity.js';

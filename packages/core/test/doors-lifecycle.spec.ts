@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { type AuditEvent, principalOf, secretResource } from '@nestjs-secrets/core';
 import { denying, type DoorsWorld, type DoorsWorldOptions, OWN_ID, startDoors } from './support/doors-world.js';
-import { readPolicy } from './support/policy-world.js';
+import { documentOf, readPolicy } from './support/policy-world.js';
 
 const DAY_MS = 86_400_000;
 
@@ -70,6 +70,21 @@ describe('what ends by itself', () => {
     await clock.advance(7 * DAY_MS + 10_000);
     expect(await world.store.get('secret/S')).toBeDefined();
     expect(of(world.news(), 'PurgeSecret')[0]).toMatchObject({ errorCode: 'AccessDenied' });
+  });
+});
+
+describe('a secret that is gone', () => {
+  it('takes its policy along', async () => {
+    await start();
+    const { manager } = world;
+    await over(manager.createSecret('S', 1));
+    const own = documentOf({ Effect: 'Allow', Action: 'secrets:GetSecretValue', Principal: 'remote/a' });
+    await over(manager.setSecretPolicy('S', own, { force: true }));
+    await over(manager.deleteSecret('S', { force: true }));
+    await over(manager.createSecret('S', 2));
+    expect(await over(manager.getSecretPolicy('S'))).toBeUndefined();
+    const stranger = manager.as(principalOf('remote', 'a'));
+    await expect(over(stranger.getSecretValue('S'))).rejects.toMatchObject({ code: 'ACCESS_DENIED' });
   });
 });
 

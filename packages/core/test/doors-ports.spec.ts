@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { type AuditAnomaly, type AuditEvent, OPERATIONS, secretLink } from '@nestjs-secrets/core';
+import { type AuditAnomaly, type AuditEvent, OPERATIONS, recordPayload, secretLink } from '@nestjs-secrets/core';
 import {
   denying,
   type DoorsWorld,
@@ -95,7 +95,7 @@ describe('a live handle', () => {
     ).toEqual(['v1', 'v2']);
     // Its word is in the store, with what the consumer holds.
     const word = await world.store.get(`ack/Db:${world.runtime.own?.instance.id}`);
-    expect(JSON.parse(Buffer.from(word?.value ?? []).toString())).toMatchObject({
+    expect(JSON.parse(Buffer.from(recordPayload(word?.value ?? new Uint8Array())).toString())).toMatchObject({
       promotion: 2,
       held: [{ versionIds: ['v1', 'v2'] }],
     });
@@ -203,17 +203,26 @@ describe('an instance', () => {
     });
   });
 
-  it('whose word is not taken keeps old versions alive', async () => {
-    await start({ statements: [denying('AcknowledgeVersion')] });
+  it('whose word is not taken keeps old versions alive, until it may say it', async () => {
+    await start();
+    const { policies } = world.manager;
+    await policies.putPolicy({
+      name: 'closed',
+      principals: [OWN_ID],
+      document: { Version: '1', Statement: [denying('AcknowledgeVersion')] },
+    });
     await world.secret('Db');
     await world.manager.rotateSecret('Db');
-    await world.clock.advance(MINUTE);
+    await world.clock.advance(MINUTE / 2);
     const { rotation } = await world.manager.describeSecret('Db');
     expect(rotation?.unretired).toEqual(['v1']);
     expect(named(world.news(), 'AcknowledgeVersion')).toMatchObject([
       { errorCode: 'AccessDenied' },
       { errorCode: 'AccessDenied' },
     ]);
+    await policies.deletePolicy('closed');
+    await world.clock.advance(2 * MINUTE);
+    expect((await world.manager.describeSecret('Db')).rotation?.unretired).toEqual([]);
   });
 });
 

@@ -423,15 +423,16 @@ describe('the destruction of a master key', () => {
     await manager.createSecret('S', 'one');
     await eventually(keys.rotateKey('default', { rewrap: false }));
     expect(await codeOf(keys.scheduleDestruction('default', { version: 1 }))).toBe('KEY_IN_USE');
-    const old = await shared.get('value/S:v1');
+    const store = at(0).runtime.own?.versions.store ?? shared;
+    const old = await store.get('value/S:v1');
     await eventually(keys.rewrap({ key: 'default' }));
     await keys.scheduleDestruction('default', { version: 1, recoveryWindow: '7d' });
     // As a restored backup may bring one back.
-    await shared.commit({ conditions: [], writes: [{ key: 'value/S:old', value: old?.value ?? null }] });
+    await store.commit({ conditions: [], writes: [{ key: 'value/S:old', value: old?.value ?? null }] });
     await clock.advance(7 * DAY_MS + LONG_LEASE_MS);
     expect(events).toContainEqual(expect.objectContaining({ type: 'destruction-held', inUse: ['S:old'] }));
     expect(await states()).toEqual(['1 disabled', '2 active']);
-    await shared.commit({ conditions: [], writes: [{ key: 'value/S:old', value: null }] });
+    await store.commit({ conditions: [], writes: [{ key: 'value/S:old', value: null }] });
     await clock.advance(DAY_MS + LONG_LEASE_MS);
     await until(async () => (await states()).includes('1 destroyed'));
     expect((await manager.getSecretValue('S')).value).toBe('one');

@@ -34,7 +34,7 @@ let clock = new SimulatedClock();
 let shared: StoreDriver;
 let events: LifecycleEvent[] = [];
 
-async function start(size = 1, options: Omit<SecretsModuleOptions, 'clock'> = {}): Promise<Member> {
+async function start(size = 1, options: Pick<SecretsModuleOptions, 'limits' | 'expiryWarnings'> = {}): Promise<Member> {
   clock = new SimulatedClock();
   shared = memoryStore();
   events = [];

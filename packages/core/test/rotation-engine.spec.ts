@@ -23,11 +23,13 @@ describe.each([
     const world = await startRotating(ring);
     const secret = await world.secret('Db');
     const [old, hold] = [secret.value, holdOn(secret, 'v1')];
+    const settling = nextEvent(world, 'settling');
     const result = await world.manager.rotateSecret('Db');
     await secret.refresh();
     expect(result).toMatchObject({ versionId: 'v2', previousVersionId: 'v1' });
     expect(world.target.opens(secret.value)).toBe(true);
     expect(world.target.opens(old)).toBe(ring !== undefined);
+    await settling;
     const retired = nextEvent(world, 'retired');
     hold.release();
     expect(await retired).toMatchObject({ versionId: 'v1', report: { refused: true } });

@@ -84,7 +84,7 @@ describe('two instances over one store', () => {
   );
 
   it('give a lease back whose commit had no answer, though nothing was begun under it', async () => {
-    const fleet = await startFleet();
+    const fleet = await startFleet({ integrity: false });
     const index = (value: Uint8Array | null) =>
       fleet.shared.commit({ conditions: [], writes: [{ key: 'unfinished/Db', value }] });
     // Whoever looks first believes that something is unfinished, and somebody else is through with it meanwhile.

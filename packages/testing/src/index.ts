@@ -6,3 +6,4 @@ export * from './fixed-secret-source.js';
 export * from './secrets-testing.module.js';
 export * from './simulated-clock.js';
 export * from './simulation/index.js';
+export { fuzzStore, type FuzzFailure, type FuzzOptions, type FuzzReport } from './store-fuzz/fuzz-store.js';

@@ -1,5 +1,6 @@
 import type { StoreDriver } from '@nestjs-secrets/core';
 import type { ConformanceStore, StoreFault } from './store-driver/conformance-store.js';
+import { attacks } from './store-driver/attacks.js';
 import { conditions, limits, revisions } from './store-driver/commits.js';
 import { faults } from './store-driver/faults.js';
 import { racing } from './store-driver/racing.js';
@@ -96,5 +97,6 @@ export function storeDriverConformance(harness: StoreDriverHarness): Conformance
   sharing(several, hear);
   racing(one, several);
   if (harness.shared) faults(faulty, hear, harness.faults ?? []);
+  attacks(fresh, harness.shared);
   return cases;
 }

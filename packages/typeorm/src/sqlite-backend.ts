@@ -138,6 +138,8 @@ export class SqliteBackend implements SqlBackend {
         opened = connection;
         await theirs?.(connection);
         connection.pragma('synchronous = FULL');
+        // Checkpoints sync twice; with fewer of them a commit costs less. The write-ahead file grows to 16 MB.
+        connection.pragma('wal_autocheckpoint = 4000');
       },
       enableWAL: true,
     });

@@ -80,6 +80,8 @@ class FleetChild {
         return app.get(SecretsManager).rotateSecret(CREDENTIALS, request.options);
       case 'health':
         return app.get(SecretsHealthIndicator).check('secrets').secrets;
+      case 'rewrap':
+        return app.get(SecretsManager).keys.rewrap({ key: 'default' });
       case 'admin':
         this.#adminWorks = request.works;
         return undefined;

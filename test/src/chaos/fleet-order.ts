@@ -40,6 +40,8 @@ export type FleetQuestion =
   /** `crashAt` names the crash point at which the process ends by SIGKILL. */
   | { readonly ask: 'rotate'; readonly options: RotateSecretOptions; readonly crashAt?: string }
   | { readonly ask: 'health' }
+  /** Seals everything under the default master key anew; answers with the report. */
+  | { readonly ask: 'rewrap' }
   /** Whether the administrator's credentials that rotations use are right. */
   | { readonly ask: 'admin'; readonly works: boolean }
   /** Answers with the number of queries that have not ended within the limit. */

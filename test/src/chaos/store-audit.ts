@@ -1,6 +1,9 @@
 import type { PostgresServer } from '../postgres-server.js';
 import { STORE_TABLE } from './fleet-order.js';
 
+/** What follows a stored record: its sequence, suite, format and tag. */
+const SEAL_BYTES = 26;
+
 /** One change of one entry of the store, as the database itself saw it. */
 export interface AuditRow {
   /** In the order of the changes: whoever writes locks the store first. */
@@ -25,7 +28,7 @@ export async function installAudit(inStore: PostgresServer['query']): Promise<vo
        IF changed ~ '^(rotation|instance|ack)/' THEN
          INSERT INTO store_audit (at, transaction, key, value) VALUES (
            extract(epoch FROM clock_timestamp()) * 1000, txid_current()::text, changed,
-           CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE convert_from(NEW.value, 'UTF8') END);
+           CASE WHEN TG_OP = 'DELETE' THEN NULL ELSE convert_from(substring(NEW.value FROM 1 FOR length(NEW.value) - ${SEAL_BYTES}), 'UTF8') END);
        END IF;
        RETURN NULL;
      END $$;

@@ -27,6 +27,7 @@ async function run(order: PolicyOrder): Promise<void> {
       policies: {
         // Only a hint can bring a change in time.
         refreshIntervalMs: 3_600_000,
+        maxStalenessMs: 7_200_000,
         builtIn: [
           {
             name: 'own',

@@ -1,6 +1,6 @@
 import { secretResource } from '../access/access-request.js';
 import type { Acknowledgement, Acknowledgements } from '../fleet/acknowledgements.js';
-import { pause, type Clock } from '../foundation/clock.js';
+import { pause, type Cancel, type Clock } from '../foundation/clock.js';
 import { isSecretsError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { Caller } from './caller.js';
@@ -20,10 +20,13 @@ interface Word {
   /** The promotion that was recorded last. */
   recorded: number;
   isAsking: boolean;
+  /** Asks again, in case policies have changed. */
+  retry?: Cancel;
 }
 
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 5_000;
+const DENIED_RETRY_MS = 60_000;
 
 /**
  * The door of acknowledgements: that this instance has come to a promotion is decided and recorded once; what its consumers still hold then is said without
@@ -48,6 +51,7 @@ export class AcknowledgementDoor {
   /** Lets go of words that still wait. */
   close(): void {
     this.#closing.abort();
+    for (const { retry } of this.#words.values()) retry?.();
   }
 
   async #ask(secretName: string, word: Word): Promise<void> {
@@ -67,8 +71,11 @@ export class AcknowledgementDoor {
         // What consumers let go of meanwhile.
         if (word.latest !== said && word.latest.promotion === promotion) acknowledgements.acknowledge(word.latest);
       } catch (error) {
-        // Denied for good, as far as this promotion is concerned; the log has it.
-        if (isSecretsError(error, 'ACCESS_DENIED') && word.latest.promotion === promotion) break;
+        if (isSecretsError(error, 'ACCESS_DENIED') && word.latest.promotion === promotion) {
+          word.retry?.();
+          word.retry = clock.after(DENIED_RETRY_MS, () => this.acknowledge(secretName, word.latest));
+          break;
+        }
         const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** attempt);
         attempt = Math.min(attempt + 1, 10);
         await pause(clock, 1 + randomness.below(longest), signal);

@@ -4,12 +4,7 @@ import type { CmkRef } from '../encryption/key-provider.js';
 export interface EndDoor {
   purgeSecret<T>(name: string, work: () => Promise<T>): Promise<T>;
   purgeVersions<T>(name: string, versionIds: readonly string[], work: () => Promise<T>): Promise<T>;
+  /** What is kept elsewhere about a secret that is gone: nothing of it may befall a new one of its name. */
+  forgetSecret(name: string): Promise<void>;
   destroyKey<T>(cmk: CmkRef, work: () => Promise<T>): Promise<T>;
 }
-
-/** Lets everything pass: for engines that run without a manager. */
-export const NO_END_DOOR: EndDoor = {
-  purgeSecret: (_name, work) => work(),
-  purgeVersions: (_name, _versionIds, work) => work(),
-  destroyKey: (_cmk, work) => work(),
-};

@@ -15,6 +15,11 @@ export interface KeyVersionDescription {
   readonly missing: readonly string[] | undefined;
 }
 
+/** How far sealing anew is, and in which instance it takes place; undefined while nobody has it. */
+export interface RunningRewrap extends RewrapReport {
+  readonly instanceId: string | undefined;
+}
+
 /** A master key: what the store knows of it. The key itself never leaves its provider. */
 export interface KeyDescription {
   readonly id: string;
@@ -23,7 +28,7 @@ export interface KeyDescription {
   readonly createdAt: number;
   readonly versions: readonly KeyVersionDescription[];
   /** Values being sealed anew, and the latest round that came to its end. Only from `describeKey`. */
-  readonly rewrap: { readonly running: RewrapReport | undefined; readonly last: RewrapReport | undefined } | undefined;
+  readonly rewrap: { readonly running: RunningRewrap | undefined; readonly last: RewrapReport | undefined } | undefined;
 }
 
 export interface KeyPage {

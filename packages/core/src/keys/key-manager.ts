@@ -144,7 +144,10 @@ export class KeyManager {
           missing: one.state === 'created' ? await this.#publication.missing({ id, version: one.version }) : undefined,
         })),
       ),
-      rewrap: { running: running && reportOf(running), last: last && reportOf(last) },
+      rewrap: {
+        running: running && { ...reportOf(running), instanceId: running.holder === '' ? undefined : running.holder },
+        last: last && reportOf(last),
+      },
     };
   }
 

@@ -178,6 +178,7 @@ export class Lifecycle {
     if (isBusy || !(await through(() => journal.purge(name))))
       return 'a rotation, or the retirement of a version, is under way';
     this.#held.delete(name);
+    await this.parts.ends.forgetSecret(name);
     this.#tell(name, { type: 'purged' });
     return undefined;
   }

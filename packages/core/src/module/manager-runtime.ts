@@ -22,6 +22,7 @@ import type { Clock } from '../foundation/clock.js';
 import { SecretsError } from '../foundation/errors.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
+import { StoreIntegrity } from '../integrity/store-integrity.js';
 import type { AuditDeskParts } from '../manager/audit-desk.js';
 import { SecretReader } from '../manager/secret-reader.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
@@ -35,7 +36,7 @@ import type { Rotators } from '../rotation/rotators.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { sealedEntry, VersionStore } from '../versions/version-store.js';
 import { openAudit } from './open-audit.js';
-import { noticeOf, type Notice } from './notices.js';
+import { integrityEventOf, noticeOf, type Notice } from './notices.js';
 import { versionOptions } from './version-options.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
 
@@ -45,6 +46,8 @@ export interface ManagerRuntime {
   readonly engine: RotationEngine;
   readonly scheduler: RotationScheduler;
   readonly versions: VersionStore;
+  /** Undefined when it was switched off. */
+  readonly integrity: StoreIntegrity | undefined;
   readonly keys: KeyManager;
   readonly lifecycle: Lifecycle;
   readonly instance: Instance;
@@ -79,8 +82,8 @@ const DEFAULT_PRINCIPAL = 'app';
  */
 export async function startManager(options: SecretsModuleOptions, surroundings: Surroundings): Promise<ManagerRuntime> {
   const { clock, randomness, ids, tell } = surroundings;
-  const { store, keys } = options;
-  if (store === undefined || keys === undefined) {
+  const { store: driver, keys } = options;
+  if (driver === undefined || keys === undefined) {
     throw new SecretsError(
       'MODULE_OPTIONS_INVALID',
       'SecretsModule.forRoot needs { store, keys }, or a { source } in place of both.',
@@ -93,8 +96,14 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
       `SecretsModule.forRoot has the instance.leaseMs ${leaseMs}: give ${SHORTEST_LEASE_MS} ms or more.`,
     );
   }
+  const integrity =
+    options.integrity === false
+      ? undefined
+      : new StoreIntegrity({ store: driver, clock, randomness }, options.integrity);
+  const store = integrity?.store ?? driver;
   const versions = new VersionStore({
     store,
+    integrity,
     keys,
     clock,
     randomness,
@@ -109,13 +118,15 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
   try {
     const warn = (message: string): void => tell({ level: 'warn', message });
     if (options.audit === undefined) tell(NOT_AUDITED);
-    else audit = await openAudit(options.audit, { principal, versions, clock, randomness, ids, warn });
+    else audit = await openAudit(options.audit, { principal, versions, integrity, clock, randomness, ids, warn });
+    // What was found while the store was opened is told as well.
+    integrity?.events$.subscribe((event) => void audit?.log.record(integrityEventOf(event)).catch(() => undefined));
     policies = await openPolicies(options, { principal, versions, clock, randomness }, (report) => {
       const { notice, event } = noticeOf(report, principal.id);
       tell(notice);
       audit?.log.record(event).catch(() => undefined);
     });
-    return await wire(options, surroundings, { versions, principal, audit, policies, leaseMs });
+    return await wire(options, surroundings, { versions, integrity, principal, audit, policies, leaseMs });
   } catch (error) {
     policies?.close();
     await audit?.log.close();
@@ -156,6 +167,7 @@ async function openPolicies(
 
 interface Opened {
   readonly versions: VersionStore;
+  readonly integrity: StoreIntegrity | undefined;
   readonly principal: Principal;
   readonly audit: AuditDeskParts | undefined;
   readonly policies: PolicyStore;
@@ -168,7 +180,7 @@ async function wire(
   opened: Opened,
 ): Promise<ManagerRuntime> {
   const { clock, randomness, ids, definitions, rotators, timers } = surroundings;
-  const { versions, principal, audit, policies, leaseMs } = opened;
+  const { versions, integrity, principal, audit, policies, leaseMs } = opened;
   const { store } = versions;
   const log = audit?.log;
   const caller = new Caller(principal);
@@ -198,7 +210,7 @@ async function wire(
   const troubles = new RotationTroubles(engine.events$, clock);
   const onSuspended = (name: string, failures: number): void => engine.tellSuspended(name, failures);
   const scheduler = new RotationScheduler({ engine, versions, clock, randomness, timers, onSuspended });
-  const ends = lifecycleDoor(door, caller);
+  const ends = lifecycleDoor(door, caller, policies, clock);
   const keys = new KeyManager({ versions, instance, instances, clock, randomness, ends });
   const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness, ends });
   const parts = { door, keys, lifecycle, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
@@ -232,6 +244,7 @@ async function wire(
     engine,
     scheduler,
     versions,
+    integrity,
     keys,
     lifecycle,
     instance,

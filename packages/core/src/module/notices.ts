@@ -1,6 +1,7 @@
 import type { PolicyReport } from '../access/policy-store.js';
 import type { AuditEventInput } from '../audit/audit-event.js';
 import { isSecretsError } from '../foundation/errors.js';
+import type { IntegrityEvent } from '../integrity/integrity-findings.js';
 
 /** Something an operator should know, for the application's logger. */
 export interface Notice {
@@ -29,6 +30,21 @@ export function noticeOf(
   const why = isSecretsError(report.error) ? report.error.message : 'the store failed';
   const message = `The policies could not be read, and the last ones known go on: ${why}`;
   return { notice: { level: 'warn', message }, event: eventOf('PoliciesUnreadable', {}) };
+}
+
+/** What the audit log is told of the integrity of the store. */
+export function integrityEventOf(event: IntegrityEvent): AuditEventInput {
+  const about = { eventRW: 'Write', eventType: 'ServiceEvent', resourceType: 'Store' } as const;
+  if (event.type === 'found') {
+    const { kind, key, secretName, message } = event.finding;
+    const data = { kind, key, ...(secretName === undefined ? {} : { secretName }), message };
+    return { ...about, eventName: 'StoreTampered', additionalEventData: data };
+  }
+  if (event.type === 'repaired')
+    return { ...about, eventName: 'StoreRepaired', additionalEventData: { key: event.key } };
+  const { secretName, fromSequence, toSequence, reason } = event;
+  const data = { ...(secretName === undefined ? {} : { secretName }), fromSequence, toSequence, reason };
+  return { ...about, eventName: 'RestoreAccepted', additionalEventData: data };
 }
 
 function eventOf(eventName: string, additionalEventData: AuditEventInput['additionalEventData']): AuditEventInput {

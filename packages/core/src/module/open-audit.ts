@@ -8,6 +8,8 @@ import { AUDIT_KEY_ENTRY, openOwnKey } from '../doors/own-keys.js';
 import type { Clock } from '../foundation/clock.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
+import type { StoreIntegrity } from '../integrity/store-integrity.js';
+import { printStoreHead } from '../integrity/verify-store.js';
 import type { AuditDeskParts } from '../manager/audit-desk.js';
 import type { VersionStore } from '../versions/version-store.js';
 import type { AuditOptions } from './access-options.js';
@@ -15,6 +17,8 @@ import type { AuditOptions } from './access-options.js';
 export interface AuditSurroundings {
   readonly principal: Principal;
   readonly versions: VersionStore;
+  /** Whose state each checkpoint carries, so that an older store is noticed by whoever has a checkpoint. */
+  readonly integrity: StoreIntegrity | undefined;
   readonly clock: Clock;
   readonly randomness: Randomness;
   readonly ids: Ids;
@@ -27,7 +31,7 @@ export interface AuditSurroundings {
  * @throws AuditOptionsError; what opening the sinks throws
  */
 export async function openAudit(options: AuditOptions, surroundings: AuditSurroundings): Promise<AuditDeskParts> {
-  const { principal, versions, clock, randomness, ids, warn } = surroundings;
+  const { principal, versions, integrity, clock, randomness, ids, warn } = surroundings;
   const { folder, checkpoints, previousKeys = [], timeLimitMs, eventLimitBytes, eventSource } = options;
   const origin = options.origin ?? originOf(principal);
   const sinks: AuditSinkUse[] = [...(options.sinks ?? [])];
@@ -41,7 +45,10 @@ export async function openAudit(options: AuditOptions, surroundings: AuditSurrou
     key,
     previousKeys,
     sinks,
-    checkpoints,
+    checkpoints: checkpoints && {
+      ...checkpoints,
+      extensions: () => [...(checkpoints.extensions?.() ?? []), ...headOf(integrity)],
+    },
     timeLimitMs,
     eventLimitBytes,
     eventSource,
@@ -62,6 +69,11 @@ export async function openAudit(options: AuditOptions, surroundings: AuditSurrou
     },
     anomalies: options.anomalies,
   };
+}
+
+function headOf(integrity: StoreIntegrity | undefined): string[] {
+  const head = integrity?.seenHead;
+  return head === undefined ? [] : [printStoreHead(head)];
 }
 
 /** What the log of an application is called that says nothing else. */

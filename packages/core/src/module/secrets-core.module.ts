@@ -14,6 +14,7 @@ import { SchedulerRegistry } from '@nestjs/schedule';
 import { systemClock } from '../foundation/clock.js';
 import type { ChangeListener } from './change-listener.js';
 import { definitionsOf } from './definition-scan.js';
+import { logIntegrityEvent } from './integrity-log.js';
 import { logRotationEvent } from './rotation-log.js';
 import { scheduleTimers } from './schedule-timers.js';
 import { SecretsExplorer } from './secrets-explorer.js';
@@ -72,6 +73,7 @@ export class SecretsCoreModule
   ) {
     super();
     runtime.own?.engine.events$.subscribe((event) => logRotationEvent(this.logger, event));
+    runtime.own?.integrity?.events$.subscribe((event) => logIntegrityEvent(this.logger, event));
   }
 
   onModuleInit(): void {

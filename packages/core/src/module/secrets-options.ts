@@ -4,6 +4,7 @@ import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { ProcessTable } from '../fleet/process-identity.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
+import type { IntegrityOptions } from '../integrity/store-integrity.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import type { SecretSource } from '../client/secret-source.js';
 import type { AuditOptions, PoliciesOptions, PrincipalOptions } from './access-options.js';
@@ -29,6 +30,11 @@ export interface SecretsModuleOptions {
   readonly store?: StoreDriver;
   /** Where the customer master keys are that seal them. */
   readonly keys?: KeyProvider;
+  /**
+   * How the store is kept from those who can write to its database and do not hold the keys. On by default; false switches it off, for a store that nobody else can reach
+   * and that was never sealed.
+   */
+  readonly integrity?: IntegrityOptions | false;
   /** Reads secrets from elsewhere instead of from a store of our own; there is no manager and no rotation then. */
   readonly source?: SecretSource;
   /** Who this application is to policies and in the audit log: `application/<name>`; the name `app` by default. */

@@ -3,6 +3,7 @@ import { decideForHandler } from '../doors/guarding.js';
 import { SecretsError } from '../foundation/errors.js';
 import { LogCensor } from '../foundation/log-censor.js';
 import type { SecretHandle } from '../client/secret-handle.js';
+import { StoreIntegrity } from '../integrity/store-integrity.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
 import { type InjectedFactory, type SecretDefinition, SecretDefinitions } from '../versions/secret-definition.js';
@@ -59,6 +60,11 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         useFactory: (runtime: SecretsRuntime) => runtime.own?.manager ?? withoutManager(),
       },
       {
+        provide: StoreIntegrity,
+        inject: [SECRETS_RUNTIME],
+        useFactory: (runtime: SecretsRuntime) => runtime.own?.integrity,
+      },
+      {
         provide: ACCESS_CONTROL,
         inject: [SECRETS_RUNTIME],
         useFactory: accessControl,
@@ -70,7 +76,7 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
       },
       { provide: LogCensor, inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.censor },
     ],
-    exports: [SecretsManager, ACCESS_CONTROL, SecretsHealthIndicator, LogCensor],
+    exports: [SecretsManager, StoreIntegrity, ACCESS_CONTROL, SecretsHealthIndicator, LogCensor],
   };
 }
 

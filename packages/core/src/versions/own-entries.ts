@@ -2,7 +2,7 @@ import { StoreContentionError } from '../foundation/errors.js';
 import type { KeyRegister } from '../encryption/keys/key-register.js';
 import type { StoreDriver, StoreEntry } from '../store/store-driver.js';
 import type { GuardedWrite, SealedEntry, SealedValues } from './sealed-values.js';
-import { KEY_CHECK, parseStoreRecord, printStoreRecord, STORE_KEY } from './store-record.js';
+import { KEY_CHECK, parseStoreRecord, printStoreRecord, STORE_KEY } from '../integrity/store-opening.js';
 
 const ATTEMPTS = 50;
 

@@ -2,6 +2,7 @@ import type { Clock } from '../foundation/clock.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { KeyProvider } from '../encryption/key-provider.js';
+import type { StoreIntegrity } from '../integrity/store-integrity.js';
 import type { StoreCondition, StoreDriver, StoreWrite } from '../store/store-driver.js';
 import type { GuardedWrite, SealedEntry } from './sealed-values.js';
 import type { SecretRecord } from './secret-record.js';
@@ -21,6 +22,8 @@ export interface RecordRemoval {
 
 export interface VersionStoreOptions {
   readonly store: StoreDriver;
+  /** What `store` is sealed by; without it, what stands in the store is believed. */
+  readonly integrity?: StoreIntegrity;
   readonly keys: KeyProvider;
   readonly clock: Clock;
   readonly randomness: Randomness;

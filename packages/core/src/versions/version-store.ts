@@ -7,6 +7,7 @@ import {
 import type { KeyProvider } from '../encryption/key-provider.js';
 import type { Keyring } from '../encryption/keyring.js';
 import { KeyRegister } from '../encryption/keys/key-register.js';
+import { openStoreRecord } from '../integrity/store-opening.js';
 import type { StoreDriver, StoreEntry, StoreHint } from '../store/store-driver.js';
 import {
   distinct,
@@ -21,7 +22,7 @@ import { type GuardedWrite, type SealedEntry, SealedValues, valueKey, versionRem
 import type { RecordEdit, RecordRemoval, VersionStoreOptions } from './version-store-options.js';
 import { decodeValue, encodeValue, VALUE_LIMIT_BYTES } from './secret-value.js';
 import { type LeaseOwner, parseSecretRecord, prune, type SecretRecord } from './secret-record.js';
-import { openKeyring } from './store-record.js';
+import { IntegrityEntries } from './integrity-entries.js';
 import { OwnEntries } from './own-entries.js';
 import { DEFAULT_EXPIRY_WARNINGS, planDestructions } from './version-lifecycle.js';
 
@@ -84,21 +85,24 @@ export class VersionStore {
    * @throws KeyMismatchError when the store was sealed under another key
    */
   async open(): Promise<void> {
-    const { store, keys, randomness, ids, clock } = this.options;
+    const { store, integrity, keys, randomness, ids, clock } = this.options;
     await keys.open();
     await store.open();
-    const fresh = { storeId: ids.next(), createdAt: clock.now() };
-    const keyring = await openKeyring(store, keys, randomness, fresh);
+    const parts = { keys, randomness, newStoreId: ids.next(), now: clock.now() };
+    const { keyring } =
+      integrity === undefined ? await openStoreRecord({ ...parts, store }) : await integrity.open(parts);
     await this.keys.open();
     const values = new SealedValues(store, keyring, this.keys);
     const own = new OwnEntries(store, values, this.keys, this.options.sealedEntries);
+    if (integrity !== undefined) own.add(new IntegrityEntries(integrity.store.inner, values, this.keys));
     this.#opened = { keyring, values, own };
   }
 
   async close(): Promise<void> {
+    const { store, integrity, keys } = this.options;
     this.keys.close();
-    await this.options.store.close();
-    await this.options.keys.close();
+    await (integrity ?? store).close();
+    await keys.close();
   }
 
   async find(name: string): Promise<{ record: SecretRecord; revision: number } | undefined> {
@@ -142,9 +146,9 @@ export class VersionStore {
   /** The credentials that belong to instances. */
   async leases(): Promise<(LeaseOwner & { readonly name: string })[]> {
     const entries = await this.#listAll(LEASE_PREFIX);
-    return entries.map(({ key, value }) => {
-      const owner: LeaseOwner = JSON.parse(Buffer.from(value).toString('utf8'));
-      return { ...owner, name: key.slice(LEASE_PREFIX.length) };
+    return entries.flatMap(({ key, value }) => {
+      const owner = parseOwner(value);
+      return owner === undefined ? [] : [{ ...owner, name: key.slice(LEASE_PREFIX.length) }];
     });
   }
 
@@ -290,5 +294,15 @@ export class VersionStore {
   #mustBeOpen(): { readonly keyring: Keyring; readonly values: SealedValues; readonly own: OwnEntries } {
     if (this.#opened === undefined) throw new CorruptRecordError('The store', 'it was used before it was opened');
     return this.#opened;
+  }
+}
+
+/** Undefined for what cannot be read, which must not keep the others away. */
+function parseOwner(value: Uint8Array): LeaseOwner | undefined {
+  try {
+    const owner: LeaseOwner = JSON.parse(Buffer.from(value).toString('utf8'));
+    return typeof owner.of === 'string' && typeof owner.instanceId === 'string' ? owner : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -3,6 +3,7 @@ import {
   type KeyProvider,
   memoryStore,
   type NamedRotator,
+  recordPayload,
   type RotationEvent,
   type RotationPolicy,
   type StoreDriver,
@@ -38,6 +39,8 @@ export interface Fleet {
 }
 
 export interface FleetOptions {
+  /** False where a test changes the store behind the back of the processes. */
+  readonly integrity?: false;
   readonly size?: number;
   /** The clocks of the members, in their order. */
   readonly hosts?: readonly HostOptions[];
@@ -62,7 +65,7 @@ export function sharedKeys(keys: KeyProvider = ephemeralKeys()): KeyProvider {
 
 /** Processes over one store and one target, with a secret `Db` that has its first version; all of them rotate. */
 export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
-  const { size = 2, hosts = [], ring = ['app_1', 'app_2'], policy } = options;
+  const { size = 2, hosts = [], ring = ['app_1', 'app_2'], policy, integrity } = options;
   const { rotator: make = (...parts) => new TargetRotator(...parts), others = () => [] } = options;
   const [clock, shared, keys, target] = [new SimulatedClock(), memoryStore(), sharedKeys(), new Target()];
   await shared.open();
@@ -79,6 +82,7 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
       randomness: seededRandomness(`process ${place}`),
       ids: { next: () => `p${place}-${(ids += 1)}` },
       instance: { leaseMs: LEASE_MS, processes: unknownProcesses },
+      ...(integrity === undefined ? {} : { integrity }),
     });
     world.manager.rotationEvents$.subscribe((event) => events.push(event));
     members.push({ ...world, host, rotator, id: world.runtime.own?.instance.id ?? '' });
@@ -96,7 +100,9 @@ export async function startFleet(options: FleetOptions = {}): Promise<Fleet> {
     events: () => [...events],
     async journal(name = 'Db') {
       const entry = await shared.get(`rotation/${name}`);
-      return entry === undefined ? { format: 1, obligations: [], failures: 0 } : parseRotationState(name, entry.value);
+      return entry === undefined
+        ? { format: 1, obligations: [], failures: 0 }
+        : parseRotationState(name, recordPayload(entry.value));
     },
     async settled(name = 'Db') {
       for (let looks = 0; looks < 100; looks += 1) {

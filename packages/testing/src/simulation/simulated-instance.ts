@@ -107,6 +107,8 @@ export class Instance {
       {
         store: world.store.connect(process),
         keys: world.keys,
+        // The faults of this world are those of networks and processes. Its checks and mutations read and change what is written.
+        integrity: false,
         rotators: [modelRotator(scenario.rotator, process, world.target, world)],
         clock,
         randomness: random,
