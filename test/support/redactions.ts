@@ -41,7 +41,7 @@ const ofLogs = (name: string, file: string, from: string, to: string): Redaction
 /** Every place but the calls of `redactError`, which are found by themselves. */
 export const REDACTIONS: readonly Redaction[] = [
   form('plain', '        text,\n'),
-  form('JSON', '        inJson(text),\n'),
+  form('JSON', '[...written, ...written.map(inJson)]', 'written'),
   form('JSON in JSON', '        inJson(inJson(text)),\n'),
   form('JavaScript', '        inspect(text).slice(1, -1),\n'),
   form('SQL', `        text.replaceAll("'", "''"),\n`),

@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { SHORTEST_SECRET_PART, type SecretPart } from './secret-parts.js';
 
 /**
- * Every way in which logs and messages show a string or bytes: as it is; escaped as in JSON (once and twice), in JavaScript, SQL and URLs; in
+ * Every way in which logs and messages show a string or bytes: as it is; escaped as in JSON (up to three times), in JavaScript, SQL and URLs; in
  * hexadecimal; in base64 and base64url, also in the midst of something longer that was encoded, such as a `Basic` authorization.
  */
 export function formsOf(part: SecretPart): Set<string> {
@@ -13,9 +13,8 @@ export function formsOf(part: SecretPart): Set<string> {
   const inUrl = encodeURIComponent(bytes.toString('utf8'));
   const inForm = inUrl.replaceAll('%20', '+');
   const hex = bytes.toString('hex');
-  const forms = [
+  const written = [
     text,
-    inJson(text),
     inJson(inJson(text)),
     inspect(text).slice(1, -1),
     text.replaceAll("'", "''"),
@@ -29,6 +28,8 @@ export function formsOf(part: SecretPart): Set<string> {
       ...[0, 1, 2].map((offset) => inTheMidst(bytes, offset, encoding)),
     ]),
   ];
+  // Once more each, since a line of JSON escapes whatever it is made of.
+  const forms = [...written, ...written.map(inJson)];
   return new Set(forms.filter((form) => form.length >= SHORTEST_SECRET_PART));
 }
 
