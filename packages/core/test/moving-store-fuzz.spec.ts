@@ -5,7 +5,7 @@ import { SimulatedClock } from '@nestjs-secrets/testing';
 import { seededRandomness } from './seeded-randomness.js';
 import { Database, Process } from './support/moving-parts.js';
 
-const SEEDS = 100;
+const SEEDS = 50;
 const INSTANCES = 3;
 const COUNTERS = 4;
 
