@@ -29,6 +29,7 @@ import {
 import { PolicySet } from './policy-set.js';
 import { checkIdentityPolicy, type ValidIdentityPolicy } from './policy-validator.js';
 import type { Principal } from './principal.js';
+import { restoration, type RestoredPolicy } from './restored-policies.js';
 import { simulate, type Simulation } from './simulation.js';
 
 /** What happened to the policies, for logs and health. */
@@ -269,6 +270,40 @@ export class PolicyStore {
     return content && { secretName, document: content.document, ...stampOf(content) };
   }
 
+  /** Whether a secret has a policy that cannot be trusted. */
+  isSecretPolicyCorrupt(secretName: string): boolean {
+    const found = this.#loaded.secrets.get(secretName);
+    return found !== undefined && found.content === undefined;
+  }
+
+  /** Whether there is no policy of either kind in the store. */
+  get isEmpty(): boolean {
+    return this.#loaded.identity.size === 0 && this.#loaded.secrets.size === 0;
+  }
+
+  /**
+   * Sets policies that another store had, those that are not there yet, in one commit. Policies govern from then on, even if there are none. Returns those that differ
+   * from what is there, or that code has; where `keepsOthers` is false there must be none, or nothing is changed.
+   * @throws PolicyInvalidError, PolicyLimitError, StoreContentionError
+   */
+  async restorePolicies(
+    policies: readonly RestoredPolicy[],
+    keepsOthers: boolean,
+  ): Promise<{ readonly restored: number; readonly others: readonly string[] }> {
+    const isBuiltIn = (name: string): boolean => this.#builtIn.some((own) => own.name === name);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const before = await this.#records.load(this.#loaded);
+      const { edits, others } = restoration(before, policies, isBuiltIn);
+      if (others.length > 0 && !keepsOthers) return { restored: 0, others };
+      if (edits.length === 0 && before.sequence > 0) return { restored: 0, others };
+      const committed = await this.#records.commit(before, edits);
+      if (committed === undefined) continue;
+      this.#install(committed);
+      return { restored: edits.length, others };
+    }
+    throw new StoreContentionError('the policies');
+  }
+
   /** Commits one change on top of whatever the store has, after making sure that its author could take it back. */
   async #change(
     { principal, context }: PolicyAuthor,
@@ -282,7 +317,7 @@ export class PolicyStore {
       const after = this.#compile(applyEdit(before, wanted, ''), 'always');
       if (!force && !after.decide(principal, action, resource, context).allowed)
         throw new PolicyLockoutError(principal.id, action, resource.id);
-      const committed = await this.#records.commit(before, wanted);
+      const committed = await this.#records.commit(before, [wanted]);
       if (committed !== undefined) {
         this.#install(committed);
         return committed;
