@@ -142,17 +142,14 @@ describe('an export and its import', () => {
   });
 
   it('keep policies in force of which none is left', async () => {
-    const from = await started();
+    const from = await started({ policies: { enforce: 'off' } });
+    await from.manager.createSecret('Text', 1);
     await from.manager.policies.putPolicy(readPolicy('readers', 'remote/a'), { force: true });
-    const { policies } = from.runtime.own ?? {};
-    const author = { principal: { id: 'application/app', kind: 'application', name: 'app', attributes: {} } } as const;
-    await policies?.deletePolicy({ ...author, context: { time: 0 } }, 'readers', { force: true });
-    const open = await started({ store: memoryStore(), policies: { enforce: 'off' } });
-    // Those who may do nothing cannot export either.
-    await expect(exported(from.manager)).rejects.toMatchObject({ code: 'ACCESS_DENIED' });
-    expect(open.runtime.own?.policies.sequence).toBe(0);
-    await open.runtime.own?.policies.restorePolicies([], false);
-    expect(open.runtime.own?.policies.sequence).toBe(1);
+    await from.manager.policies.deletePolicy('readers', { force: true });
+    const backup = await exported(from.manager);
+    const to = await started();
+    await bring(to.manager, backup);
+    await expect(to.manager.getSecretValue('Text')).rejects.toMatchObject({ code: 'ACCESS_DENIED' });
   });
 
   it('leave out what cannot be read, say so, and hold everything else', async () => {
@@ -164,6 +161,7 @@ describe('an export and its import', () => {
       writes: [
         { key: 'value/Ttl:first', value: Buffer.from('damaged') },
         { key: 'secret/Text', value: Buffer.from('damaged') },
+        { key: 'rotation/Bytes', value: Buffer.from('damaged') },
       ],
     });
     const backup = await exported(from.manager);
@@ -171,12 +169,58 @@ describe('an export and its import', () => {
       expect.arrayContaining([
         { secretName: 'Ttl', versionId: 'first', code: 'RECORD_CORRUPT' },
         { secretName: 'Text', code: 'RECORD_CORRUPT' },
+        { secretName: 'Bytes', part: 'rotation', code: 'RECORD_CORRUPT' },
       ]),
     );
     const to = await started();
     expect(await bring(to.manager, backup)).toMatchObject({ imported: 4 });
     expect((await to.manager.listVersions('Ttl')).map(({ versionId }) => versionId)).toEqual(['v2', 'v3']);
     expect((await to.manager.getSecretValue('Ttl')).value).toEqual({ a: 2 });
+  });
+});
+
+describe('an export', () => {
+  it('opens no more than a few secrets ahead of whoever writes them down', async () => {
+    let opened = 0;
+    const keys = ephemeralKeys();
+    const counting = {
+      ...keys,
+      unwrap: (...parameters: Parameters<typeof keys.unwrap>) => {
+        opened += 1;
+        return keys.unwrap(...parameters);
+      },
+    };
+    const { manager } = await started({ keys: counting });
+    for (let index = 0; index < 120; index += 1) await manager.createSecret(`Secret-${index}`, { index });
+    let ahead = 0;
+    let secrets = 0;
+    const before = opened;
+    await manager.backup.exportStore(async (content) => {
+      for await (const chunk of content) {
+        if (Buffer.from(chunk).includes('"kind":"secret"')) secrets += 1;
+        ahead = Math.max(ahead, opened - before - secrets);
+      }
+    });
+    expect(secrets).toBe(120);
+    expect(ahead).toBeGreaterThan(0);
+    expect(ahead).toBeLessThan(16);
+  });
+
+  it('leaves nothing of a value behind in the chunks that it gave out', async () => {
+    const { manager } = await started();
+    await manager.createSecret('Text', 'canary of the export');
+    const chunks: Uint8Array[] = [];
+    await manager.backup.exportStore(async (content) => {
+      for await (const chunk of content) chunks.push(chunk);
+    });
+    expect(chunks.some((chunk) => Buffer.from(chunk).includes('canary'))).toBe(false);
+  });
+
+  it('that is not read to its end is none', async () => {
+    const { manager } = await started();
+    await expect(manager.backup.exportStore(async () => undefined)).rejects.toMatchObject({
+      code: 'BACKUP_INCOMPLETE',
+    });
   });
 });
 

@@ -1,7 +1,7 @@
 import type { Cancel, Clock } from '../foundation/clock.js';
 import { isSecretsError, StoreContentionError } from '../foundation/errors.js';
 import type { StoreDriver, StoreHint } from '../store/store-driver.js';
-import { PolicyChangedError, PolicyInvalidError, PolicyLockoutError, PolicyNotFoundError } from './access-errors.js';
+import { PolicyInvalidError, PolicyLockoutError, PolicyNotFoundError } from './access-errors.js';
 import {
   policyResource,
   secretResource,
@@ -12,7 +12,7 @@ import {
 import type { ActionName } from './actions.js';
 import { compileIdentityPolicy, type CompiledIdentityPolicy } from './compiled-policy.js';
 import type { Decision } from './decision.js';
-import type { IdentityPolicy, PolicyDocument, ValidDocument } from './policy-document.js';
+import type { IdentityPolicy, PolicyDocument } from './policy-document.js';
 import {
   applyEdit,
   identityContent,
@@ -24,13 +24,23 @@ import {
   type LoadedPolicies,
   type PolicyEdit,
   type PolicySeal,
-  type SecretContent,
 } from './policy-records.js';
+import {
+  checkSequence,
+  type PolicyAuthor,
+  type PolicyChangeOptions,
+  stampOf,
+  type StoredIdentityPolicy,
+  type StoredSecretPolicy,
+  type Written,
+} from './policy-changes.js';
 import { PolicySet } from './policy-set.js';
-import { checkIdentityPolicy, type ValidIdentityPolicy } from './policy-validator.js';
+import { checkIdentityPolicy } from './policy-validator.js';
 import type { Principal } from './principal.js';
 import { restoration, type RestoredPolicy } from './restored-policies.js';
 import { simulate, type Simulation } from './simulation.js';
+
+export type { PolicyAuthor, PolicyChangeOptions, StoredIdentityPolicy, StoredSecretPolicy };
 
 /** What happened to the policies, for logs and health. */
 export type PolicyReport =
@@ -62,33 +72,6 @@ export interface PolicyStoreOptions {
   /** When the store could not be read for so long, everything is denied, in milliseconds; 300,000 by default. */
   readonly maxStalenessMs?: number;
   readonly onReport?: (report: PolicyReport) => void;
-}
-
-/** Who changes a policy, and how the request came; it must be able to take the change back. */
-export interface PolicyAuthor {
-  readonly principal: Principal;
-  readonly context: AccessContext;
-}
-
-export interface PolicyChangeOptions {
-  /** Makes the change even when its author could not take it back. */
-  readonly force?: boolean;
-  /** Only when the policy is still the one of this sequence (see `StoredIdentityPolicy`); 0 when there must be none yet. */
-  readonly ifSequence?: number;
-}
-
-interface Written {
-  /** Counts changes of policies in this store; that of the change which wrote this one. */
-  readonly sequence: number;
-  readonly updatedAt: number;
-  readonly updatedBy: string;
-}
-
-export interface StoredIdentityPolicy extends ValidIdentityPolicy, Written {}
-
-export interface StoredSecretPolicy extends Written {
-  readonly secretName: string;
-  readonly document: ValidDocument;
 }
 
 const ATTEMPTS = 50;
@@ -399,20 +382,4 @@ export class PolicyStore {
   #report(report: PolicyReport): void {
     this.#options.onReport?.(report);
   }
-}
-
-function stampOf(content: IdentityContent | SecretContent | undefined): Written {
-  if (content === undefined) throw new TypeError('A policy that was just written has no content.');
-  const { sequence, updatedAt, updatedBy } = content;
-  return { sequence, updatedAt, updatedBy };
-}
-
-function checkSequence(
-  what: string,
-  found: { readonly content: Written | undefined } | undefined,
-  { ifSequence }: PolicyChangeOptions,
-): void {
-  // One that cannot be read has no sequence that anybody could have seen.
-  const sequence = found === undefined ? 0 : found.content?.sequence;
-  if (ifSequence !== undefined && sequence !== ifSequence) throw new PolicyChangedError(what);
 }

@@ -123,7 +123,7 @@ function parseHead(line: Buffer): Readonly<Record<string, unknown>> {
   try {
     const head: unknown = JSON.parse(line.toString('utf8'));
     if (typeof head === 'object' && head !== null && 'kind' in head && typeof head.kind === 'string')
-      return head as Readonly<Record<string, unknown>>;
+      return { ...head };
   } catch {
     // What JSON.parse says quotes what it read.
   }

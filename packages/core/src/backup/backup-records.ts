@@ -46,10 +46,11 @@ export interface BackupIdentityPolicy extends BackupPolicy {
   readonly principals: readonly string[];
 }
 
-/** A secret or a version that could not be read, and why, as the code of an error. */
+/** A secret, a version of it or its rotation journal that could not be read, and why, as the code of an error. */
 export interface LeftOut {
   readonly secretName: string;
   readonly versionId?: string;
+  readonly part?: 'rotation';
   readonly code: string;
 }
 
@@ -86,9 +87,9 @@ export function parseHeader(head: Head | undefined): BackupHeader {
 export function parseSecret({ record, rotation, policy }: Head): BackupSecret {
   const name = nameIn(record);
   return sound(`what it says of ${name}`, () => {
-    require(isRecord(record));
+    demand(isRecord(record));
     if (record.rotation !== undefined) checkRotationPolicy(name, record.rotation);
-    require(rotation === undefined || isJournal(rotation));
+    demand(rotation === undefined || isJournal(rotation));
     const sealed = policy === undefined ? undefined : policyOf(policy, (document) => checkSecretPolicy(name, document));
     return {
       kind: 'secret',
@@ -103,7 +104,7 @@ export function parseSecret({ record, rotation, policy }: Head): BackupSecret {
 export function parseIdentityPolicy(head: Head): BackupIdentityPolicy {
   return sound('a policy in it', () => {
     const { name, principals } = head;
-    require(typeof name === 'string' && Array.isArray(principals));
+    demand(typeof name === 'string' && Array.isArray(principals));
     const checked = checkIdentityPolicy({ name, principals, document: head['document'] });
     return { kind: 'policy', name, principals: checked.principals, ...policyOf(head, () => checked.document) };
   });
@@ -121,10 +122,15 @@ export function parseEnd(head: Head): BackupEnd {
     policies: Number(policies),
     enforced,
     leftOut: leftOut.map((one: unknown) => {
-      const { secretName, versionId, code } = isObject(one) ? one : {};
+      const { secretName, versionId, part, code } = isObject(one) ? one : {};
       if (typeof secretName !== 'string' || typeof code !== 'string')
         throw invalidBackup('its end is not of its format');
-      return typeof versionId === 'string' ? { secretName, versionId, code } : { secretName, code };
+      return {
+        secretName,
+        ...(typeof versionId === 'string' ? { versionId } : {}),
+        ...(part === 'rotation' ? { part } : {}),
+        code,
+      };
     }),
   };
 }
@@ -178,7 +184,7 @@ function isRotation(one: unknown): boolean {
 
 function policyOf(policy: unknown, check: (document: unknown) => ValidDocument): BackupPolicy {
   const { document, updatedAt, updatedBy } = isObject(policy) ? policy : {};
-  require(isTime(updatedAt) && typeof updatedBy === 'string');
+  demand(isTime(updatedAt) && typeof updatedBy === 'string');
   return { document: check(document), updatedAt, updatedBy };
 }
 
@@ -191,7 +197,7 @@ function sound<T>(what: string, read: () => T): T {
   }
 }
 
-function require(condition: boolean): asserts condition {
+function demand(condition: boolean): asserts condition {
   if (!condition) throw new TypeError('not of its format');
 }
 

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { PolicyStore } from '../access/policy-store.js';
 import type { Clock } from '../foundation/clock.js';
 import { isSecretsError, StoreContentionError } from '../foundation/errors.js';
 import type { RotationJournal } from '../rotation/rotation-journal.js';
-import type { RotationState } from '../rotation/rotation-state.js';
-import { removeVersion, type SecretRecord } from '../versions/secret-record.js';
+import { NO_ROTATION, type RotationState } from '../rotation/rotation-state.js';
+import { findVersion, removeVersion, type SecretRecord } from '../versions/secret-record.js';
 import type { VersionStore } from '../versions/version-store.js';
 import { BackupError } from './backup-errors.js';
 import { encodeFrame, encodeLine } from './backup-frames.js';
@@ -37,6 +38,12 @@ const READ_AT_ONCE = 8;
 const ATTEMPTS = 50;
 /** What a single secret or version can suffer, without a doubt about the others. */
 const UNREADABLE = ['RECORD_CORRUPT', 'KEY_MISMATCH', 'KEY_DISABLED', 'KEY_DESTROYED'];
+
+interface Look {
+  readonly record: SecretRecord | undefined;
+  readonly state: RotationState | { readonly unreadable: string };
+  readonly policy: BackupPolicy | undefined;
+}
 
 /** Writes a store as a backup, a few secrets at a time, while others write to it. */
 export class StoreExport {
@@ -132,61 +139,91 @@ export class StoreExport {
 
   /** One secret as it was at one moment; undefined when it is gone, or cannot be read. */
   async #read(name: string): Promise<BackupUnit | undefined> {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      const found = await this.#find(name);
-      if (found === undefined) return undefined;
-      await this.parts.permit(found.record);
-      const unit = await this.#readOnce(found.record);
-      // Values never change, and record and journal change together where they must agree: when the record is still the same, all of it was so at one moment.
-      const now = await this.parts.versions.find(name).catch(() => undefined);
-      if (now?.revision === found.revision) {
-        this.#leftOut.push(...unit.leftOut);
+    // A version never gets another value, so what was opened once counts for the next attempt, even when it was removed since.
+    const opened = new Map<string, Buffer>();
+    let unit: BackupUnit | undefined;
+    try {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const look = await this.#look(name);
+        if (look === undefined) continue;
+        if (look.record === undefined) return undefined;
+        const leftOut = await this.#open(look.record, opened);
+        if (leftOut === undefined) continue;
+        unit = await this.#unitOf(look.record, look, leftOut, opened);
+        this.#leftOut.push(...leftOut);
+        if ('unreadable' in look.state)
+          this.#leftOut.push({ secretName: name, part: 'rotation', code: look.state.unreadable });
         return unit;
       }
-      for (const value of unit.values) value.fill(0);
+      throw new StoreContentionError(name);
+    } finally {
+      const kept = new Set(unit?.values);
+      for (const value of opened.values()) if (!kept.has(value)) value.fill(0);
     }
-    throw new StoreContentionError(name);
   }
 
-  async #find(name: string): Promise<{ record: SecretRecord; revision: number } | undefined> {
+  /** Record, journal and policy as they were together: the others are the same before and after the record. Undefined when they were not. */
+  async #look(name: string): Promise<Look | undefined> {
+    const { versions } = this.parts;
+    const policy = await this.#secretPolicy(name);
     try {
-      return await this.parts.versions.find(name);
+      const state = await this.#journal(name);
+      const record = (await versions.find(name))?.record;
+      if (record !== undefined) await this.parts.permit(record);
+      const isSame = isDeepStrictEqual(await this.#journal(name), state);
+      return isSame && isDeepStrictEqual(await this.#secretPolicy(name), policy)
+        ? { record, state, policy }
+        : undefined;
     } catch (error) {
       this.#leftOut.push({ secretName: name, code: codeOfUnreadable(error) });
-      return undefined;
+      return { record: undefined, state: NO_ROTATION, policy };
     }
   }
 
-  async #readOnce(found: SecretRecord): Promise<BackupUnit & { readonly leftOut: readonly LeftOut[] }> {
-    const { versions, journal } = this.parts;
-    const { name } = found;
-    const values: Buffer[] = [];
-    const leftOut: LeftOut[] = [];
+  /** A damaged journal must not cost the values. */
+  async #journal(name: string): Promise<RotationState | { readonly unreadable: string }> {
     try {
-      const state = await journal.read(name);
-      let record = found;
-      for (const { id } of found.versions) {
-        try {
-          values.push(await versions.openEncoded(name, id));
-        } catch (error) {
-          leftOut.push({ secretName: name, versionId: id, code: codeOfUnreadable(error) });
-          record = removeVersion(record, id);
-        }
-      }
-      const key = found.key === undefined ? {} : { key: await this.#keyName(found.key) };
-      const rotation = portableState(state, record);
-      const policy = await this.#secretPolicy(name);
-      const secret: BackupSecret = {
-        kind: 'secret',
-        record: { ...record, ...key },
-        ...(rotation === undefined ? {} : { rotation }),
-        ...(policy === undefined ? {} : { policy }),
-      };
-      return { secret, values, leftOut };
+      return await this.parts.journal.read(name);
     } catch (error) {
-      for (const value of values) value.fill(0);
-      throw error;
+      return { unreadable: codeOfUnreadable(error) };
     }
+  }
+
+  /** Opens what is not open yet. Undefined when a version was removed before that; otherwise those that cannot be opened. */
+  async #open(record: SecretRecord, opened: Map<string, Buffer>): Promise<LeftOut[] | undefined> {
+    const { versions } = this.parts;
+    const { name } = record;
+    const leftOut: LeftOut[] = [];
+    // The oldest first, since they go first.
+    for (const { id } of record.versions) {
+      if (opened.has(id)) continue;
+      try {
+        opened.set(id, await versions.openEncoded(name, id));
+      } catch (error) {
+        const code = codeOfUnreadable(error);
+        const now = await versions.find(name).catch(() => undefined);
+        if (now === undefined || findVersion(now.record, id) === undefined) return undefined;
+        leftOut.push({ secretName: name, versionId: id, code });
+      }
+    }
+    return leftOut;
+  }
+
+  async #unitOf(
+    found: SecretRecord,
+    { state, policy }: Look,
+    leftOut: readonly LeftOut[],
+    opened: ReadonlyMap<string, Buffer>,
+  ): Promise<BackupUnit> {
+    const record = leftOut.reduce((rest, { versionId = '' }) => removeVersion(rest, versionId), found);
+    const rotation = 'unreadable' in state ? undefined : portableState(state, record);
+    const secret: BackupSecret = {
+      kind: 'secret',
+      record: found.key === undefined ? record : { ...record, key: await this.#keyName(found.key) },
+      ...(rotation === undefined ? {} : { rotation }),
+      ...(policy === undefined ? {} : { policy }),
+    };
+    return { secret, values: record.versions.flatMap(({ id }) => opened.get(id) ?? []) };
   }
 
   /** How the key is called in other stores too. */
@@ -195,7 +232,6 @@ export class StoreExport {
     return found?.record.aliases[0] ?? id;
   }
 
-  /** Looked up after the secret, so that one that has been protected since is not taken without its policy. */
   async #secretPolicy(name: string): Promise<BackupPolicy | undefined> {
     const { policies } = this.parts;
     await policies.refresh();

@@ -44,7 +44,7 @@ export class IntegrityDesk {
   acceptRestore(options: AcceptRestoreOptions): Promise<readonly IntegrityFinding[]> {
     const { reason, secretName, anchors } = options;
     const asked = asking('acceptRestore', {
-      reason: String(reason).slice(0, LONGEST_REASON),
+      reason: reason.slice(0, LONGEST_REASON),
       secretName,
       anchors: anchors?.length,
     });
