@@ -172,6 +172,17 @@ class Queries {
   }
 }
 
+/** What is current once no rotation is under way. */
+async function restingVersion(manager: SecretsManager): Promise<string> {
+  for (;;) {
+    const { rotation, versions } = await manager.describeSecret('ShopDb');
+    const isAtRest = rotation?.step === undefined && rotation?.unretired.length === 0;
+    const current = versions.find(({ stages }) => stages.includes('current'));
+    if (isAtRest && rotation.instanceId === undefined && current !== undefined) return current.versionId;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 async function wrongOnes(restored: SecretsManager, { reigns, absences }: Writers, from: number, to: number) {
   const wrong: string[] = [];
   let compared = 0;
@@ -218,10 +229,13 @@ describe('a backup that is taken while 16 writers and a rotating pool work', () 
     const to = performance.now();
     // While it goes on, but for the rotations: what was current then still is what the database takes.
     await shop.manager.pauseRotation('ShopDb');
-    while ((await shop.manager.describeSecret('ShopDb')).rotation?.step !== undefined)
-      await new Promise((resolve) => setTimeout(resolve, 20));
     const quietFile = path.join(folder, 'not-rotating.age');
-    await exportStore(shop.manager, { file: quietFile, recipients: recipient });
+    // What had begun goes on for a while.
+    for (let before = '', after = 'not looked at'; before !== after; ) {
+      before = await restingVersion(shop.manager);
+      await exportStore(shop.manager, { file: quietFile, recipients: recipient, overwrite: true });
+      after = await restingVersion(shop.manager);
+    }
     await writers.stop();
     await queries.stop();
     expect(writers.failed).toEqual([]);

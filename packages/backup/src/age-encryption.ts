@@ -1,5 +1,6 @@
 import { BackupError, type BackupErrorCode, isSecretsError } from '@nestjs-secrets/core';
 import { Decrypter, Encrypter, generateIdentity, identityToRecipient } from 'age-encryption';
+import { passphraseIdentity, passphraseRecipient } from './passphrase-stanza.js';
 
 /**
  * Who can open a backup: the holders of the identities behind these recipients, or of a passphrase. With recipients, the host that makes a backup cannot read it.
@@ -42,7 +43,7 @@ export function encrypterFor({ recipients, passphrase }: BackupLock): (content: 
   if (passphrase !== undefined) {
     if (passphrase.length < SHORTEST_PASSPHRASE)
       throw optionsError(`The passphrase of a backup has at least ${SHORTEST_PASSPHRASE} characters.`);
-    encrypter.setPassphrase(passphrase);
+    encrypter.addRecipient(passphraseRecipient(passphrase));
   }
   const all = typeof recipients === 'string' ? [recipients] : (recipients ?? []);
   if (passphrase === undefined && all.length === 0) throw optionsError('A backup needs at least one recipient.');
@@ -61,7 +62,7 @@ export function decrypterFor({ identity, passphrase }: BackupKey): (content: Chu
   const decrypter = new Decrypter();
   if ((identity === undefined) === (passphrase === undefined))
     throw optionsError('Give either the identity that opens a backup or its passphrase.');
-  if (passphrase !== undefined) decrypter.addPassphrase(passphrase);
+  if (passphrase !== undefined) decrypter.addIdentity(passphraseIdentity(passphrase));
   for (const [index, one] of (typeof identity === 'string' ? [identity] : (identity ?? [])).entries())
     attempt(`Identity ${index + 1} is none of age: it begins with AGE-SECRET-KEY-.`, () => decrypter.addIdentity(one));
   return (content) => decrypted(decrypter, content);

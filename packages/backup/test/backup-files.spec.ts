@@ -83,7 +83,7 @@ describe('a backup in a file', () => {
     expect((await readdir(folder)).filter((name) => name.endsWith('.new'))).toEqual([]);
   });
 
-  it('opens by its passphrase', async () => {
+  it('opens by its passphrase, here and with age itself', async () => {
     const from = await started();
     await from.createSecret('One', 1);
     const [file, passphrase] = [fresh(), 'correct horse battery staple'];
@@ -91,7 +91,16 @@ describe('a backup in a file', () => {
     const to = await started();
     await importStore(to, { file, passphrase, signedBy });
     await expectSame(to, from);
-  });
+    const decrypter = new Decrypter();
+    decrypter.addPassphrase(passphrase);
+    const plain = await decrypter.decrypt(await readFile(file));
+    const encrypter = new Encrypter();
+    encrypter.setPassphrase(passphrase);
+    encrypter.setScryptWorkFactor(10);
+    const second = fresh();
+    await writeFile(second, await encrypter.encrypt(plain));
+    expect(await inspectBackup({ file: second, passphrase, signedBy })).toMatchObject({ secrets: 1 });
+  }, 240_000);
 
   it('is a file of age, which other programs read', async () => {
     const from = await started();
