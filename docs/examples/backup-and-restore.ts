@@ -2,22 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NestFactory } from '@nestjs/core';
-import { exportStore, generateBackupIdentity, importStore, inspectBackup } from '@nestjs-secrets/backup';
+import { generateBackupIdentity } from '@nestjs-secrets/backup';
 import { ephemeralKeys, memoryStore, SecretsManager, SecretsModule } from '@nestjs-secrets/core';
-
-/** In the application, every hour: whoever reads its disk reads no backup. */
-export async function backUp(secrets: SecretsManager, folder: string, recipient: string) {
-  const file = join(folder, `secrets-${new Date().toISOString().replaceAll(':', '')}.age`);
-  const { signedBy, secrets: count, leftOut } = await exportStore(secrets, { file, recipients: recipient });
-  return { file, signedBy, count, isComplete: leftOut.length === 0 };
-}
-
-/** On another machine, where the identity is: into an empty store, before any application starts on it. */
-export async function restore(secrets: SecretsManager, file: string, identity: string, signedBy: string) {
-  const { createdAt, leftOut } = await inspectBackup({ file, identity, signedBy });
-  const { imported, missingKeys } = await importStore(secrets, { file, identity, signedBy });
-  return { createdAt, imported, look: [...leftOut.map(({ secretName }) => secretName), ...missingKeys] };
-}
+import { backUp } from './back-up.js';
+import { restore } from './restore-backup.js';
 
 export async function main() {
   const folder = await mkdtemp(join(tmpdir(), 'nestjs-secrets-example-'));
