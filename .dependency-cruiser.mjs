@@ -9,6 +9,7 @@ const coreLayers = [
   'client',
   'manager',
   'doors',
+  'backup',
   'lifecycle',
   'keys',
   'rotation',
@@ -33,6 +34,7 @@ const packages = {
   aws: ['core'],
   alibaba: ['core'],
   pkcs11: ['core'],
+  backup: ['core'],
   testing: ['core'],
 };
 
