@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import {
+  cryptoRandomness,
   ephemeralKeys,
   isSecretsError,
   type KeyManager,
@@ -11,6 +12,7 @@ import {
   unknownProcesses,
 } from '@nestjs-secrets/core';
 import { SimulatedClock } from '@nestjs-secrets/testing';
+import { BACKUP_KEY_ENTRY, openOwnKey } from '../src/doors/own-keys.js';
 import { Host } from './support/host.js';
 import { startWorld, type World } from './support/world.js';
 
@@ -227,6 +229,30 @@ describe('moving from one key provider to another', () => {
     expect(written).toBeGreaterThan(20);
     expect(report.left).toEqual([]);
     expect(await namedIn(from)).toEqual([]);
+  });
+
+  it('leaves no key of the doors behind that was made in that very moment', async () => {
+    await populated();
+    const [one, other] = [await join(both()), await join(both())];
+    const versions = other.runtime.own?.versions;
+    if (versions === undefined) throw new Error('no manager');
+    let moving: Promise<KeyMoveReport> | undefined;
+    let seals = 0;
+    other.host.beforeCommit = async ({ writes }) => {
+      if (!writes.some(({ key }) => key === BACKUP_KEY_ENTRY)) return;
+      seals += 1;
+      moving ??= one.keys.move();
+      await moving;
+    };
+    const key = await eventually(openOwnKey(versions, BACKUP_KEY_ENTRY, cryptoRandomness));
+    expect((await moving)?.left).toEqual([]);
+    expect(seals).toBe(2);
+    expect(await namedIn(from)).toEqual([]);
+    expect(await namedIn(to)).toContain(BACKUP_KEY_ENTRY);
+    for (const member of members) await leave(member);
+    const alone = (await join(kept(to))).runtime.own?.versions;
+    if (alone === undefined) throw new Error('no manager');
+    expect((await openOwnKey(alone, BACKUP_KEY_ENTRY, cryptoRandomness)).equals(key)).toBe(true);
   });
 
   it('goes on in another instance, wherever the first one dies', async () => {

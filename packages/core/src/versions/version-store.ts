@@ -250,8 +250,8 @@ export class VersionStore {
   }
 
   /** Seals what stands under a key of the store and is no secret's value, such as the key of the policies: it opens under that key only. */
-  async sealEntry(storeKey: string, plaintext: Uint8Array): Promise<Uint8Array> {
-    return (await this.values.seal(sealedEntry(storeKey), plaintext)).value ?? new Uint8Array();
+  sealEntry(storeKey: string, plaintext: Uint8Array): Promise<GuardedWrite> {
+    return this.values.seal(sealedEntry(storeKey), plaintext);
   }
 
   /**
