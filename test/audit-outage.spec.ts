@@ -18,7 +18,8 @@ import { DataSource } from 'typeorm';
 import { eventually } from './support/eventually.js';
 import { logIn } from './support/log-in.js';
 
-const LIMIT_MS = 300;
+/** Long enough that no machine which is busy with other things takes as long over an event. */
+const LIMIT_MS = 3_000;
 
 /** The files of the log on a file system that hangs when it is told to: calls are taken in and never answered, until it is well again. */
 class HangingFiles {
@@ -100,7 +101,7 @@ describe.each(['gone', 'hanging'] as const)('an application whose required audit
     await rm(home, { recursive: true, force: true });
   });
 
-  it('I8: says so at every operation, does none of them, serves every query, and needs no restart', async () => {
+  it('I8 says so at every operation, does none of them, serves every query, and needs no restart', async () => {
     const manager = app.get(SecretsManager);
     const dataSource = app.get(DataSource);
     await manager.rotateSecret(CREDENTIALS, { until: 'retired' });
@@ -108,7 +109,8 @@ describe.each(['gone', 'hanging'] as const)('an application whose required audit
     let [isRunning, queries] = [true, 0];
     const failures: unknown[] = [];
     const query = async (): Promise<void> => {
-      while (isRunning) {
+      // One failure is enough to fail the test, and a pool that only fails would let nothing else run.
+      while (isRunning && failures.length === 0) {
         try {
           await dataSource.query('SELECT pg_sleep(0.005)');
           queries += 1;

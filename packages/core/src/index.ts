@@ -99,11 +99,16 @@ export * from './encryption/remote-key-names.js';
 export type { RemoteCallOptions } from './encryption/remote-calls.js';
 export * from './encryption/keys/key-errors.js';
 export type { CmkState } from './encryption/keys/key-record.js';
-export * from './keys/key-descriptions.js';
-export * from './keys/key-events.js';
+export type { KeyDescription, KeyPage, KeyVersionDescription, RunningRewrap } from './keys/key-descriptions.js';
+export type { KeyEvent, RewrapReport } from './keys/key-events.js';
 export type { KeyManager } from './keys/key-manager.js';
 export type { KeyDesk } from './manager/key-desk.js';
-export * from './keys/key-requests.js';
+export type {
+  CreateKeyOptions,
+  RewrapScope,
+  RotateKeyOptions,
+  ScheduleDestructionOptions,
+} from './keys/key-requests.js';
 export * from './lifecycle/lifecycle-events.js';
 export type { DeleteSecretOptions, DestroyVersionOptions } from './lifecycle/lifecycle-requests.js';
 export type { SealedEntry } from './versions/sealed-values.js';

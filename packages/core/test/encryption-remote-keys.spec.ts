@@ -200,6 +200,20 @@ describe('a key provider over a service', () => {
     expect(provider.status?.()).toEqual({ state: 'available' });
   });
 
+  it('keeps the process alive while somebody waits, and no longer', async () => {
+    await start();
+    const held = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    const before = held();
+    let release = (): void => undefined;
+    service.behave = () => new Promise((resolve) => (release = resolve));
+    const wrapping = wrap();
+    await nextTurn();
+    expect(held()).toBe(before + 1);
+    release();
+    await wrapping;
+    expect(held()).toBe(before);
+  });
+
   it('does not try again what was refused', async () => {
     await start();
     service.behave = async () => {

@@ -196,6 +196,21 @@ describe('a master key', () => {
     await world.runtime.close();
   });
 
+  it('rotates where it is asked for, also in an instance that leaves rotations to others', async () => {
+    clock = new SimulatedClock();
+    provider = ephemeralKeys();
+    shared = memoryStore();
+    await shared.open();
+    const host = new Host(clock, shared);
+    const world = await startWorld({ clock, host, keys: shareKeys(), rotate: false, policies: SELDOM });
+    await world.runtime.startRotating();
+    await world.manager.createSecret('S', 'one');
+    const { versions } = await eventually(world.manager.keys.rotateKey('default'));
+    expect(versions.map(({ state }) => state)).toEqual(['decrypt-only', 'active']);
+    await world.runtime.stopRotating();
+    await world.runtime.close();
+  });
+
   it('stops sealing at the most that is safe, when the provider has no next version', async () => {
     clock = new SimulatedClock();
     provider = ephemeralKeys();

@@ -99,7 +99,7 @@ export async function boot(
         store,
         keys,
         rotators: [talkative, made, leased],
-        audit: { folder: path.join(place.folder, 'audit') },
+        audit: { folder: path.join(place.folder, 'audit'), timeLimitMs: 60_000 },
       }),
       SecretsModule.forFeature([apiKey, credentials, ...more]),
       TypeOrmModule.forRootAsync({

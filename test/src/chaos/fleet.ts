@@ -29,6 +29,8 @@ export interface FleetOptions {
   readonly leaseMs?: number;
   /** How long the store may take to answer, in milliseconds; 5000 by default. Less where the test takes the store away. */
   readonly answerWithinMs?: number;
+  /** The same for the observer; 10,000 by default. */
+  readonly observerWithinMs?: number;
   readonly roles?: number;
   readonly every?: Duration;
   readonly probation?: Duration;
@@ -83,7 +85,7 @@ export class Fleet {
       await Promise.all(Array.from({ length: options.processes }, () => FaultyLink.to(place))),
       await FaultyLink.to(target),
     ];
-    const observer = await startObserver(place, path.join(folder, 'keys.json'));
+    const observer = await startObserver(place, path.join(folder, 'keys.json'), options.observerWithinMs ?? 10_000);
     const fleet = new Fleet(options, folder, { store, target }, otherStore, storeLinks, rotatorLink, observer);
     try {
       if (otherStore === undefined) await installAudit((sql) => fleet.inStore(sql));
@@ -255,10 +257,14 @@ function placeOf(
   return { kind, host, port, database: STORE_DATABASE, credentials: admin };
 }
 
-async function startObserver(place: FleetStorePlace, keys: string): Promise<INestApplicationContext> {
+async function startObserver(
+  place: FleetStorePlace,
+  keys: string,
+  answerWithinMs: number,
+): Promise<INestApplicationContext> {
   await createLocalKeyFile(keys);
   const module = SecretsModule.forRoot({
-    store: fleetStoreAt(place, OBSERVER, 5000),
+    store: fleetStoreAt(place, OBSERVER, answerWithinMs),
     keys: localKeyFile({ path: keys }),
     rotate: false,
   });

@@ -20,7 +20,8 @@ async function run(order: PolicyOrder): Promise<void> {
   const { server, admin, keys, audit, workers } = order;
   const runtime = await SecretsRuntime.start(
     {
-      store: sqlStore(new DataSource({ type: 'postgres', ...server, ...admin })),
+      // On a machine that is busy with other things a connection may take long; that is not what is tested.
+      store: sqlStore(new DataSource({ type: 'postgres', ...server, ...admin }), { answerWithinMs: 30_000 }),
       keys: localKeyFile({ path: keys }),
       principal: 'turns',
       audit: { folder: audit },

@@ -23,6 +23,7 @@ const LONGEST_PAUSE_MS = 2_000;
 /** After so many failed attempts in a row the service counts as away: one attempt at a time finds out whether it is back. */
 const FAILURES_UNTIL_AWAY = 4;
 const LONGEST_PROBE_PAUSE_MS = 10_000;
+const LONG_MS = 3_600_000;
 
 /**
  * Calls to one service, so that neither its outage nor its return becomes a stampede: so many at once and no more, a deadline for each, pauses
@@ -64,6 +65,16 @@ export class RemoteCalls {
    * @throws KeyProviderError `KEY_PROVIDER_CLOSED`
    */
   async run<T>(attempt: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    // The timers of the clock let a process end that has nothing else to do, and somebody waits for this answer, for as long as the deadline at most.
+    const hold = setInterval(() => undefined, LONG_MS);
+    try {
+      return await this.#run(attempt);
+    } finally {
+      clearInterval(hold);
+    }
+  }
+
+  async #run<T>(attempt: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const startedAt = this.clock.monotonic();
     const left = (): number => this.#limits.deadlineMs - (this.clock.monotonic() - startedAt);
     for (let failures = 0; ; failures += 1) {

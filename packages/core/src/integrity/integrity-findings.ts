@@ -92,10 +92,6 @@ export class TamperedRecordError extends CorruptRecordError {
  * records and no manifest. Nothing is read from it or written to it until that is put right.
  */
 export class StoreIntegrityError extends SecretsError {
-  constructor(
-    code: 'STORE_ROLLED_BACK' | 'STORE_FORKED' | 'MANIFEST_LOST' | 'STORE_NOT_SEALED' | 'INTEGRITY_OPTIONS_INVALID',
-    message: string,
-  ) {
-    super(code, message);
-  }
+  declare readonly code:
+    'STORE_ROLLED_BACK' | 'STORE_FORKED' | 'MANIFEST_LOST' | 'STORE_NOT_SEALED' | 'INTEGRITY_OPTIONS_INVALID';
 }

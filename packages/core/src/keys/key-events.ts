@@ -44,3 +44,8 @@ export interface RewrapReport {
   /** The first of those, as `name:version`. */
   readonly failures: readonly string[];
 }
+
+/** The report alone, of something that has it among other things. */
+export function reportOf({ scope, seen, resealed, failed, failures }: RewrapReport): RewrapReport {
+  return { scope, seen, resealed, failed, failures };
+}

@@ -27,7 +27,8 @@ export class KeyKeeper {
   readonly #running = new Map<string, Promise<void>>();
   readonly #limits = new Set<string>();
   #looking: Promise<void> | undefined;
-  #again = false;
+  /** Whether to look once more, and whether to carry out what is found then. */
+  #again: { carriesOut: boolean } | undefined;
   #timer: Cancel | undefined;
   readonly #ends: Cancel[] = [];
 
@@ -65,14 +66,15 @@ export class KeyKeeper {
   look(carriesOut: boolean): Promise<void> {
     if (this.context.signal.aborted) return Promise.resolve();
     if (this.#looking !== undefined) {
-      this.#again = true;
+      this.#again = { carriesOut: carriesOut || this.#again?.carriesOut === true };
       return this.#looking;
     }
     this.#looking = this.#lookOnce(carriesOut).finally(() => {
       this.#looking = undefined;
-      if (!this.#again) return;
-      this.#again = false;
-      void this.look(carriesOut);
+      const again = this.#again;
+      if (again === undefined) return;
+      this.#again = undefined;
+      void this.look(again.carriesOut);
     });
     return this.#looking;
   }
@@ -81,8 +83,8 @@ export class KeyKeeper {
     const { tasks, clock, instance, instances, signal } = this.context;
     let isWaiting = false;
     await this.#quietly('looking after keys', async () => {
-      await this.publication.acknowledge();
       const open = await tasks.list();
+      await this.publication.acknowledge(open);
       for (const one of carriesOut ? open : []) {
         if (await tasks.take(one)) this.#carryOut(one.task);
         else isWaiting = true;

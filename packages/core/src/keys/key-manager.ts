@@ -14,16 +14,21 @@ import {
   toDestroy,
 } from '../encryption/keys/key-record.js';
 import { waitUntil } from '../rotation/wait-until.js';
-import { type Duration, parseDuration } from '../versions/rotation-policy.js';
 import { checkSecretName } from '../versions/secret-name.js';
 import { describeKeyRecord, type KeyDescription, type KeyPage } from './key-descriptions.js';
 import { KeyDestruction, refuseDefault } from './key-destruction.js';
-import type { KeyEvent, RewrapReport } from './key-events.js';
+import { type KeyEvent, reportOf, type RewrapReport } from './key-events.js';
 import { KeyKeeper } from './key-keeper.js';
 import type { KeyContext, KeyParts } from './key-parts.js';
 import { KeyPublication } from './key-publication.js';
 import { type KeyTask, KeyTasks, newRewrap, type PublicationTask } from './key-tasks.js';
-import type { CreateKeyOptions, RewrapScope, RotateKeyOptions, ScheduleDestructionOptions } from './key-requests.js';
+import {
+  type CreateKeyOptions,
+  durationOf,
+  type RewrapScope,
+  type RotateKeyOptions,
+  type ScheduleDestructionOptions,
+} from './key-requests.js';
 import { KeyVersions } from './key-versions.js';
 import { Rewrap } from './rewrap.js';
 
@@ -293,15 +298,4 @@ export class KeyManager {
     events.next({ type, at: clock.now(), id, ...(version === undefined ? {} : { version }) });
     return this.describeKey(id);
   }
-}
-
-function durationOf(name: string, duration: Duration): number {
-  const ms = parseDuration(duration);
-  if (ms === undefined)
-    throw new KeyRequestError(`The ${name} is no length of time: give milliseconds, or like '30s' or '7d'.`);
-  return ms;
-}
-
-function reportOf({ scope, seen, resealed, failed, failures }: RewrapReport): RewrapReport {
-  return { scope, seen, resealed, failed, failures };
 }

@@ -5,7 +5,7 @@ import { activate, requireKeyVersion } from '../encryption/keys/key-record.js';
 import { waitUntil } from '../rotation/wait-until.js';
 import type { StoreEntry } from '../store/store-driver.js';
 import type { KeyContext } from './key-parts.js';
-import { newRewrap, type PublicationTask, taskKey } from './key-tasks.js';
+import { newRewrap, type OpenTask, type PublicationTask, taskKey } from './key-tasks.js';
 
 /** An instance's word that it can open what a key version wraps, or why it cannot. Forging one can at most have a version used too early. */
 export const KEY_WORD_PREFIX = 'cmkack/';
@@ -35,8 +35,8 @@ export class KeyPublication {
   constructor(private readonly context: KeyContext) {}
 
   /** Says of every version that is being published whether this instance can open what it wraps. */
-  async acknowledge(): Promise<void> {
-    for (const { task } of await this.context.tasks.list()) {
+  async acknowledge(open: readonly OpenTask[]): Promise<void> {
+    for (const { task } of open) {
       if (task.kind === 'publish') await this.#acknowledge({ id: task.id, version: task.version });
     }
   }

@@ -1,4 +1,5 @@
-import type { Duration } from '../versions/rotation-policy.js';
+import { KeyRequestError } from '../encryption/keys/key-errors.js';
+import { type Duration, parseDuration } from '../versions/rotation-policy.js';
 
 export interface CreateKeyOptions {
   /** What secrets may call it by; 1–128 of `A-Z a-z 0-9 / _ -`. */
@@ -28,3 +29,11 @@ export interface ScheduleDestructionOptions {
 
 /** What to seal anew: the versions of one secret, everything under one key (by id or alias), or everything. */
 export type RewrapScope = { readonly secret: string } | { readonly key: string } | 'all';
+
+/** Milliseconds. @throws KeyRequestError */
+export function durationOf(name: string, duration: Duration): number {
+  const ms = parseDuration(duration);
+  if (ms === undefined)
+    throw new KeyRequestError(`The ${name} is no length of time: give milliseconds, or like '30s' or '7d'.`);
+  return ms;
+}

@@ -5,7 +5,7 @@ import { RotationInterruptedError } from '../foundation/errors.js';
  * How long a step may go on after it was told to stop, in milliseconds: as long as a statement that it had sent may still take effect (see
  * docs/guarantees.md).
  */
-export const STOP_WITHIN_MS = 10_000;
+const STOP_WITHIN_MS = 10_000;
 
 /**
  * Lets the steps that act on the target of one secret happen one at a time: a credential that is being changed must not be used meanwhile
