@@ -3,27 +3,29 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Chapter } from 'nestjs-secrets-test/canary/canary-order';
-import { type PostgresServer, startPostgres } from 'nestjs-secrets-test/postgres-server';
-import { liveThrough } from './support/canary-life.js';
+import { hasMariadb, startMariadb } from 'nestjs-secrets-test/mariadb-server';
+import { startPostgres } from 'nestjs-secrets-test/postgres-server';
+import { type LifeServer, liveThrough } from './support/canary-life.js';
 import { ChildProcesses } from './support/child-process.js';
 import { leaks } from './support/leak-search.js';
 import { type Call, callsOf, Mutant } from './support/mutant.js';
 import { chaptersOf, REDACTIONS, UNSEEN } from './support/redactions.js';
 
 const children = new ChildProcesses();
-let server: PostgresServer;
+let servers: Partial<Record<'postgres' | 'mariadb', LifeServer & { log(): string; stop(): Promise<void> }>>;
 let folder: string;
 let mutant: Mutant;
 let lives = 0;
 
 beforeAll(async () => {
-  server = await startPostgres({ settings: { log_statement: 'all' } });
+  servers = { postgres: await startPostgres({ settings: { log_statement: 'all' } }) };
+  if (hasMariadb()) servers.mariadb = await startMariadb({ generalLog: true });
   folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-mutants-'));
   mutant = await Mutant.at(path.join(folder, 'mutant'));
 });
 afterAll(async () => {
   children.killAll();
-  await server?.stop();
+  for (const server of Object.values(servers)) await server.stop();
   await rm(folder, { recursive: true, force: true });
 });
 
@@ -32,7 +34,10 @@ async function shownWhileBroken(
   file: string,
   broken: (source: string) => string,
   chapters: readonly Chapter[],
+  kind: 'postgres' | 'mariadb' = 'postgres',
 ): Promise<string[]> {
+  const server = servers[kind];
+  if (server === undefined) throw new Error(`There is no server of the kind ${kind}.`);
   lives += 1;
   const name = `mutant_${lives}`;
   const logged = server.log().length;
@@ -40,13 +45,14 @@ async function shownWhileBroken(
     const { child, secrets, files } = await liveThrough(children, server, folder, {
       name,
       strategy: 'alternating-users',
+      kind,
       chapters,
       programs: mutant.programs,
     });
     const places = new Map<string, string | Buffer>([
       ['stdout', child.stdout],
       ['stderr', child.stderr],
-      ['the log of PostgreSQL', server.log().slice(logged)],
+      ['the log of the server', server.log().slice(logged)],
       ...files,
     ]);
     return leaks(secrets, places);
@@ -86,8 +92,8 @@ describe('a redaction broken on purpose is noticed:', () => {
 
   it.each(REDACTIONS.map((redaction) => [redaction.name, redaction] as const))(
     '%s',
-    async (_name, { file, from, to, chapters }) => {
-      const shown = await shownWhileBroken(file, (source) => source.replaceAll(from, to), chapters);
+    async (_name, { file, from, to, chapters, kind }) => {
+      const shown = await shownWhileBroken(file, (source) => source.replaceAll(from, to), chapters, kind);
       expect(shown).not.toEqual([]);
     },
     120_000,

@@ -24,7 +24,15 @@ function proofsIn(text: string): Proof[] {
 function problemOf({ file, name }: Proof): string | undefined {
   const target = path.join(docs, file);
   if (!existsSync(target)) return `${file} does not exist`;
-  return readFileSync(target, 'utf8').includes(name) ? undefined : `${file} has no test "${name}"`;
+  return titlesIn(readFileSync(target, 'utf8')).some((title) => title.includes(name))
+    ? undefined
+    : `${file} has no test "${name}"`;
+}
+
+/** What a spec calls its tests, or gives to what makes them: the first string of a line that begins with one, or with a call or table that has one. */
+function titlesIn(spec: string): string[] {
+  const title = /^\s*(?:(?:it|describe\w*|conformance)(?:\.each)?(?:<[^>]*>)?\(|[^'"`\n]*\)\(|\[)?\s*(['"`])(.*?)\1/gm;
+  return [...spec.matchAll(title)].map(([, , text = '']) => text);
 }
 
 const withoutComments = page.text.replaceAll(/<!--.*?-->/gs, '');
@@ -42,10 +50,13 @@ describe('docs/threat-model.md', () => {
   });
 
   it('would be found out if it named others', () => {
-    const wrong = '[a](nowhere.spec.ts): "x", [b](../test/canary.spec.ts): "no such test"';
+    // The last stands in the spec, but is the name of nothing.
+    const wrong =
+      '[a](nowhere.spec.ts): "x", [b](../test/canary.spec.ts): "no such test", [c](../test/canary.spec.ts): "beforeAll(async"';
     expect(proofsIn(wrong).map(problemOf)).toEqual([
       'nowhere.spec.ts does not exist',
       '../test/canary.spec.ts has no test "no such test"',
+      '../test/canary.spec.ts has no test "beforeAll(async"',
     ]);
   });
 

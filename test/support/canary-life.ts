@@ -2,18 +2,27 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type CanaryOrder, type Chapter, CHAPTERS } from 'nestjs-secrets-test/canary/canary-order';
-import type { Strategy } from 'nestjs-secrets-test/crash/rotating-app';
-import type { PostgresServer } from 'nestjs-secrets-test/postgres-server';
+import type { AppPlace, Strategy } from 'nestjs-secrets-test/crash/rotating-app';
 import type { ChildProcesses, ChildResult } from './child-process.js';
 
 /** With characters that each way of writing it changes (the question marks: base64url, in any position), and chance in either half. */
 export const canary = (name: string): string =>
   `${randomBytes(6).toString('hex')} "${name}" cä'ß'/\\&=?????${randomBytes(12).toString('hex')}`;
 
+/** The server that an application has its credentials for, whatever its kind. */
+export interface LifeServer {
+  readonly host: string;
+  readonly port: number;
+  readonly admin: AppPlace['admin'];
+  query(sql: string): Promise<unknown>;
+}
+
 export interface LifeOptions {
   /** Unique on this server; letters and underscores. */
   readonly name: string;
   readonly strategy: Strategy;
+  /** What kind of server it is; PostgreSQL by default. */
+  readonly kind?: AppPlace['kind'];
   readonly chapters?: readonly Chapter[];
   /** Where the programs are, when not in test/dist. */
   readonly programs?: string;
@@ -33,9 +42,9 @@ const LIMIT_MS = 150_000;
 /** Lets an application live under `folder` and against the server, to its end. */
 export async function liveThrough(
   children: ChildProcesses,
-  server: PostgresServer,
+  server: LifeServer,
   folder: string,
-  { name, strategy, chapters = CHAPTERS, programs }: LifeOptions,
+  { name, strategy, kind, chapters = CHAPTERS, programs }: LifeOptions,
 ): Promise<CanaryLife> {
   const own = path.join(folder, name);
   const home = path.join(own, 'home');
@@ -44,7 +53,7 @@ export async function liveThrough(
   await server.query(`CREATE DATABASE ${name}`);
   const address = { host: server.host, port: server.port, database: name };
   const order: CanaryOrder = {
-    place: { folder: home, strategy, roleName: name, server: address, admin: server.admin },
+    place: { folder: home, strategy, kind, roleName: name, server: address, admin: server.admin },
     chapters,
     canaries: {
       initial: canary('initial'),
@@ -52,7 +61,7 @@ export async function liveThrough(
       misfit: canary('misfit'),
       oversized: canary('oversized'),
       conflicting: canary('conflicting'),
-      inPostgres: canary('in postgres'),
+      inStore: canary('in store'),
       inUrl: canary('in url'),
     },
     madeFile: path.join(own, 'made.txt'),

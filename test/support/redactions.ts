@@ -10,6 +10,8 @@ export interface Redaction {
   readonly to: string;
   /** What an application must live through, beside its start, for the broken place to show. */
   readonly chapters: readonly Chapter[];
+  /** What kind of server it must live on; PostgreSQL by default. */
+  readonly kind?: 'mariadb';
 }
 
 const FORMS = 'core/foundation/secret-forms';
@@ -83,6 +85,13 @@ export const REDACTIONS: readonly Redaction[] = [
     chapters: ['manager'],
   },
   {
+    name: 'what JSON says of a value is not passed on',
+    file: 'core/versions/secret-value',
+    from: 'catch {\n        json = undefined;',
+    to: 'catch (error) { throw error;',
+    chapters: ['manager'],
+  },
+  {
     name: 'a connection forgets its password',
     file: 'pg/pool/live-client',
     from: 'forgetPassword(this);',
@@ -95,6 +104,30 @@ export const REDACTIONS: readonly Redaction[] = [
     from: 'catch {',
     to: 'catch (error) { throw error;',
     chapters: ['queries'],
+  },
+  {
+    name: 'a connection to MariaDB forgets its password',
+    file: 'mysql2/pool/live-connection',
+    from: 'delete this.config.password;',
+    to: '',
+    chapters: [],
+    kind: 'mariadb',
+  },
+  {
+    name: 'what Node says of a URL is not passed on',
+    file: 'mysql2/pool/live-mysql-pool-config',
+    from: 'if (options.uri === undefined)',
+    to: 'if (error !== undefined)',
+    chapters: ['queries'],
+    kind: 'mariadb',
+  },
+  {
+    name: 'MariaDB is sent a hash in place of the password',
+    file: 'mysql2/rotators/native-password',
+    from: 'const inner =',
+    to: 'if (password !== undefined) return password; const inner =',
+    chapters: [],
+    kind: 'mariadb',
   },
   {
     name: 'PostgreSQL is sent a verifier in place of the password',
@@ -153,5 +186,7 @@ export const UNSEEN: Readonly<Record<string, string>> = {
 export function chaptersOf(file: string): readonly Chapter[] {
   if (file === 'core/module/secrets-explorer') return ['listener'];
   if (file === 'core/store/store-calls') return ['store'];
-  return file.startsWith('core/rotation/leases') ? ['lease'] : ['rotation', 'rollback'];
+  if (file === 'core/rotation/leases') return ['lease'];
+  if (file === 'core/rotation/rollback') return ['rollback'];
+  return ['creation', 'rotation'];
 }

@@ -3,6 +3,9 @@ import { ConsoleLogger, type INestApplicationContext, Injectable, Module } from 
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import {
+  auditLogger,
+  auditOpenTelemetry,
+  type AuditSinkUse,
   type DatabaseCredentials,
   defineSecret,
   getSecretToken,
@@ -12,14 +15,13 @@ import {
   type SecretChange,
   SecretsModule,
 } from '@nestjs-secrets/core';
-import { livePostgres } from '@nestjs-secrets/typeorm';
 import { filter, firstValueFrom } from 'rxjs';
-import { CREDENTIALS, partsAt } from '../crash/rotating-app.js';
+import { CREDENTIALS, kindOf, partsAt } from '../crash/rotating-app.js';
 import type { CanaryOrder } from './canary-order.js';
 import { carelessError } from './careless-error.js';
 import { type FailingKeyStep, type MadeKey, talkativeKeys } from './talkative-keys.js';
 import { type FailingStep, type Gossip, talkativeRotator } from './talkative-rotator.js';
-import { showBare } from './talkative.js';
+import { show, showBare } from './talkative.js';
 
 export interface ApiKey {
   readonly key: string;
@@ -70,6 +72,12 @@ class EmptyModule {}
 export const plainLogger = (): ConsoleLogger =>
   new ConsoleLogger({ logLevels: ['verbose', 'debug', 'log', 'warn', 'error', 'fatal'], colors: false, depth: 10 });
 
+/** The audit log as others get it. */
+const passedOn = (): AuditSinkUse[] => [
+  { sink: auditLogger(plainLogger()), mode: 'best-effort' },
+  { sink: auditOpenTelemetry({ emit: (record) => show('audit record', record) }), mode: 'best-effort' },
+];
+
 /** An application that logs as much as it can. */
 export async function boot(
   { place, canaries, madeFile, chapters }: CanaryOrder,
@@ -99,14 +107,14 @@ export async function boot(
         store,
         keys,
         rotators: [talkative, made, leased],
-        audit: { folder: path.join(place.folder, 'audit'), timeLimitMs: 60_000 },
+        audit: { folder: path.join(place.folder, 'audit'), timeLimitMs: 60_000, sinks: passedOn() },
       }),
       SecretsModule.forFeature([apiKey, credentials, ...more]),
       TypeOrmModule.forRootAsync({
         imports: [SecretsModule.forFeature([CREDENTIALS])],
         inject: [getSecretToken(CREDENTIALS)],
         useFactory: (creds: Secret<DatabaseCredentials>) => ({
-          ...livePostgres(creds),
+          ...kindOf(place).live(creds),
           ...place.server,
           retryAttempts: 0,
           logging: 'all' as const,

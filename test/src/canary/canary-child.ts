@@ -3,7 +3,8 @@ import path from 'node:path';
 import { SecretsManager } from '@nestjs-secrets/core';
 import { boot, type Failing } from './canary-app.js';
 import type { CanaryOrder, Chapter } from './canary-order.js';
-import { logCarelessly, report, showEverything } from './chapters-of-logs.js';
+import { logCarelessly, reportOnProcess, showEverything } from './chapters-of-logs.js';
+import { askForReports, comeToEnds, turnKeys, watchEvents } from './chapters-of-operations.js';
 import {
   callListener,
   failToCreate,
@@ -12,7 +13,7 @@ import {
   rotateWithFailures,
   useManager,
 } from './chapters-of-secrets.js';
-import { audit, failQueries, failToStore, liveOnPostgres, startWithWrongKey } from './chapters-of-stores.js';
+import { audit, failQueries, failToStore, startWithWrongKey, storeOnServer } from './chapters-of-stores.js';
 import { show } from './talkative.js';
 
 /** The whole life of an application that logs as much as it can, and of whatever goes wrong in it. */
@@ -20,8 +21,8 @@ async function live(order: CanaryOrder): Promise<void> {
   const failing: Failing = { steps: new Set(), keys: new Set(), gossip: {} };
   const app = await boot(order, failing);
   const failures: Error[] = [];
+  watchEvents(app);
   app.get(SecretsManager).rotationEvents$.subscribe((event) => {
-    show('event', event);
     if (event.type === 'failed') failures.push(new Error(event.message));
   });
   showEverything(app);
@@ -34,12 +35,15 @@ async function live(order: CanaryOrder): Promise<void> {
     rollback: () => rollBack(app, failing),
     lease: () => failToRenew(app, failing),
     store: async () => {
-      await liveOnPostgres(order);
+      await storeOnServer(order);
       await failToStore(order);
     },
     audit: () => audit(order),
     loggers: () => logCarelessly(app, order, failing),
-    report: () => report(order, failures.at(-1)),
+    keys: () => turnKeys(app, order),
+    ends: () => comeToEnds(app, order),
+    reports: () => askForReports(app, order),
+    'process-report': () => reportOnProcess(order, failures.at(-1)),
   };
   for (const chapter of order.chapters) await chapters[chapter]();
   showEverything(app);

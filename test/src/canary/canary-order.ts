@@ -11,8 +11,11 @@ export type Chapter =
   | 'lease'
   | 'store'
   | 'audit'
+  | 'keys'
+  | 'ends'
+  | 'reports'
   | 'loggers'
-  | 'report';
+  | 'process-report';
 
 export const CHAPTERS: readonly Chapter[] = [
   'listener',
@@ -24,8 +27,11 @@ export const CHAPTERS: readonly Chapter[] = [
   'lease',
   'store',
   'audit',
+  'keys',
+  'ends',
+  'reports',
   'loggers',
-  'report',
+  'process-report',
 ];
 
 /** In a file whose path is the child's one argument, since a command line can be seen by all; the child deletes it. */
@@ -42,8 +48,8 @@ export interface CanaryOrder {
     readonly oversized: string;
     /** Offered under a version id that has another value. */
     readonly conflicting: string;
-    /** Put into a store on PostgreSQL, all statements logged. */
-    readonly inPostgres: string;
+    /** Put into a store on the server, all statements logged. */
+    readonly inStore: string;
     /** In a URL that cannot be read. */
     readonly inUrl: string;
   };

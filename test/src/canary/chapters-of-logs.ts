@@ -74,7 +74,10 @@ export async function logCarelessly(
 }
 
 /** What an operator makes of a process that is in trouble. */
-export async function report({ place }: CanaryOrder, failure: unknown): Promise<void> {
+export async function reportOnProcess({ place }: CanaryOrder, failure: unknown): Promise<void> {
   process.report.directory = place.folder;
-  show('report', process.report.writeReport('report.json', failure instanceof Error ? failure : new Error('none')));
+  show(
+    'process report',
+    process.report.writeReport('report.json', failure instanceof Error ? failure : new Error('none')),
+  );
 }

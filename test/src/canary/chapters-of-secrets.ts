@@ -4,6 +4,7 @@ import { filter, firstValueFrom } from 'rxjs';
 import { CREDENTIALS } from '../crash/rotating-app.js';
 import { Consumer, type Failing, LEASED_KEY, MADE_KEY } from './canary-app.js';
 import type { CanaryOrder } from './canary-order.js';
+import { carelessError } from './careless-error.js';
 import { show, showBare, showFailure } from './talkative.js';
 
 export async function callListener(app: INestApplicationContext, { canaries }: CanaryOrder): Promise<void> {
@@ -30,6 +31,12 @@ export async function useManager(app: INestApplicationContext, { canaries }: Can
   await showFailure('conflict', () =>
     manager.putSecretValue('ApiKey', { key: canaries.conflicting }, { versionId: 'conflicting' }),
   );
+  const unprintable = {
+    toJSON(): never {
+      throw carelessError('toJSON', [canaries.misfit]);
+    },
+  };
+  await showFailure('no JSON', () => manager.createSecret('Unprintable', unprintable));
   await showFailure('exists', () => manager.createSecret('ApiKey', { key: canaries.conflicting }));
 }
 

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { auditedWrite, auditFiles, AuditLog, ephemeralKeys, SecretsManager, SecretsModule } from '@nestjs-secrets/core';
+import { LiveMysqlPool } from '@nestjs-secrets/mysql2';
 import { LivePool } from '@nestjs-secrets/pg';
 import { sqlStore } from '@nestjs-secrets/typeorm';
 import { DataSource } from 'typeorm';
@@ -12,11 +13,12 @@ import type { CanaryOrder } from './canary-order.js';
 import { carelessError } from './careless-error.js';
 import { show, showFailure } from './talkative.js';
 
-export async function failQueries(app: INestApplicationContext, { canaries }: CanaryOrder): Promise<void> {
+export async function failQueries(app: INestApplicationContext, { place, canaries }: CanaryOrder): Promise<void> {
   const dataSource = app.get(DataSource);
-  await showFailure('no such table', () => dataSource.query('SELECT * FROM nowhere WHERE id = $1', [1]));
+  const first = place.kind === 'mariadb' ? '?' : '$1';
+  await showFailure('no such table', () => dataSource.query(`SELECT * FROM nowhere WHERE id = ${first}`, [1]));
   await showFailure('in a transaction', () =>
-    dataSource.transaction((manager) => manager.query('SELECT 1 / $1::int', [0])),
+    dataSource.transaction((manager) => manager.query(`SELECT nothing FROM nowhere WHERE id = ${first}`, [0])),
   );
   const unreachable = new DataSource({
     ...(dataSource.options as object),
@@ -29,10 +31,14 @@ export async function failQueries(app: INestApplicationContext, { canaries }: Ca
     database: 'nowhere',
   } as typeof dataSource.options);
   await showFailure('no such database', () => elsewhere.initialize());
-  // The parser reads the file that the URL names, and its error says which.
+  // The parser of PostgreSQL's reads the file that the URL names, and its error says which; Node's keeps what it was given.
   const inUrl = encodeURIComponent(canaries.inUrl);
-  const connectionString = `postgres://user:${inUrl}@host/db?sslcert=${inUrl}`;
-  await showFailure('unreadable url', () => new LivePool(app.get(Consumer).credentials, { connectionString }));
+  const { credentials } = app.get(Consumer);
+  await showFailure('unreadable url', () =>
+    place.kind === 'mariadb'
+      ? new LiveMysqlPool(credentials, { uri: `mysql://user:${inUrl}@host:no-port/db` })
+      : new LivePool(credentials, { connectionString: `postgres://user:${inUrl}@host/db?sslcert=${inUrl}` }),
+  );
 }
 
 export async function startWithWrongKey({ place }: CanaryOrder): Promise<void> {
@@ -45,19 +51,19 @@ export async function startWithWrongKey({ place }: CanaryOrder): Promise<void> {
 
 const adminSource = ({ place }: CanaryOrder): DataSource =>
   new DataSource({
-    type: 'postgres',
+    type: place.kind ?? 'postgres',
     ...place.server,
     ...place.admin,
     logging: 'all',
     logger: 'simple-console',
   });
 
-export async function liveOnPostgres(order: CanaryOrder): Promise<void> {
+export async function storeOnServer(order: CanaryOrder): Promise<void> {
   const root = SecretsModule.forRoot({ store: sqlStore(adminSource(order)), keys: ephemeralKeys() });
   const app = await NestFactory.createApplicationContext(root, { logger: plainLogger(), abortOnError: false });
   const manager = app.get(SecretsManager);
-  show('created', await manager.createSecret('InPostgres', { text: order.canaries.inPostgres }));
-  show('got', await manager.getSecretValue('InPostgres'));
+  show('created', await manager.createSecret('InStore', { text: order.canaries.inStore }));
+  show('got', await manager.getSecretValue('InStore'));
   await app.close();
 }
 
@@ -66,11 +72,8 @@ export async function failToStore(order: CanaryOrder): Promise<void> {
   const admin = await adminSource(order).initialize();
   const store = sqlStore(adminSource(order));
   await store.open();
-  const [table] = await admin.query<{ name: string }[]>(
-    "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' AND table_name LIKE '%secret%' LIMIT 1",
-  );
-  await admin.query(`ALTER TABLE "${table?.name ?? 'no table of the store'}" RENAME TO hidden`);
-  const value = Buffer.from(order.canaries.inPostgres);
+  await admin.query('ALTER TABLE nestjs_secrets RENAME TO hidden');
+  const value = Buffer.from(order.canaries.inStore);
   await showFailure('store fails', () => store.commit({ conditions: [], writes: [{ key: 'value/x', value }] }));
   await store.close();
   await admin.destroy();

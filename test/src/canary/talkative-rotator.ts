@@ -1,6 +1,6 @@
 import { appendFileSync } from 'node:fs';
-import type { DatabaseCredentials } from '@nestjs-secrets/core';
-import type { PostgresRotator } from '@nestjs-secrets/pg';
+import type { DatabaseCredentials, SecretRotator } from '@nestjs-secrets/core';
+import type { DatabaseRotator } from '../crash/target-kinds.js';
 import { carelessError } from './careless-error.js';
 
 export type FailingStep = 'create' | 'apply' | 'verify' | 'retire' | 'undo';
@@ -12,19 +12,29 @@ export interface Gossip {
 
 /** A rotator that notes down the passwords it makes, gossips, and fails at the steps in `failing`, telling all it knows. */
 export function talkativeRotator(
-  rotator: PostgresRotator,
+  rotator: DatabaseRotator,
   madeFile: string,
   failing: ReadonlySet<FailingStep>,
   gossip: Gossip,
-): PostgresRotator {
+): DatabaseRotator {
+  return { name: rotator.name, ...talkative(rotator, madeFile, failing, gossip) };
+}
+
+function talkative(
+  rotator: SecretRotator<DatabaseCredentials>,
+  madeFile: string,
+  failing: ReadonlySet<FailingStep>,
+  gossip: Gossip,
+): SecretRotator<DatabaseCredentials> {
   const failAt = (step: FailingStep, values: readonly (DatabaseCredentials | undefined)[]): void => {
     gossip.say?.(values);
     if (failing.has(step)) throw carelessError(step, values);
   };
   return {
-    name: rotator.name,
+    strategy: rotator.strategy,
     identities: rotator.identities && (() => rotator.identities?.() ?? []),
     identityOf: rotator.identityOf && ((value) => rotator.identityOf?.(value) ?? ''),
+    rehearsal: rotator.rehearsal && (() => talkative(rotator.rehearsal?.() ?? rotator, madeFile, failing, gossip)),
     async create(context) {
       const made = await rotator.create(context);
       appendFileSync(madeFile, `${made.password}\n`);
