@@ -3,60 +3,50 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { Chapter } from 'nestjs-secrets-test/canary/canary-order';
-import { hasMariadb, startMariadb } from 'nestjs-secrets-test/mariadb-server';
+import { describeWithMariadb } from 'nestjs-secrets-test/describe-with-mariadb';
+import { startMariadb } from 'nestjs-secrets-test/mariadb-server';
 import { startPostgres } from 'nestjs-secrets-test/postgres-server';
 import { type LifeServer, liveThrough } from './support/canary-life.js';
 import { ChildProcesses } from './support/child-process.js';
 import { leaks } from './support/leak-search.js';
 import { type Call, callsOf, Mutant } from './support/mutant.js';
-import { chaptersOf, REDACTIONS, UNSEEN } from './support/redactions.js';
+import { exerciseOf, REDACTIONS, UNSEEN } from './support/redactions.js';
 
+type Kind = 'postgres' | 'mariadb';
+
+interface LoggingServer extends LifeServer {
+  log(): string;
+  stop(): Promise<void>;
+}
+
+const LIMIT_MS = 120_000;
 const children = new ChildProcesses();
-let servers: Partial<Record<'postgres' | 'mariadb', LifeServer & { log(): string; stop(): Promise<void> }>>;
 let folder: string;
 let mutant: Mutant;
 let lives = 0;
 
 beforeAll(async () => {
-  servers = { postgres: await startPostgres({ settings: { log_statement: 'all' } }) };
-  if (hasMariadb()) servers.mariadb = await startMariadb({ generalLog: true });
   folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-mutants-'));
   mutant = await Mutant.at(path.join(folder, 'mutant'));
 });
 afterAll(async () => {
   children.killAll();
-  for (const server of Object.values(servers)) await server.stop();
   await rm(folder, { recursive: true, force: true });
 });
 
-/** What an application shows that lives through these chapters while a file is broken. */
-async function shownWhileBroken(
-  file: string,
-  broken: (source: string) => string,
-  chapters: readonly Chapter[],
-  kind: 'postgres' | 'mariadb' = 'postgres',
-): Promise<string[]> {
-  const server = servers[kind];
-  if (server === undefined) throw new Error(`There is no server of the kind ${kind}.`);
+/** What an application shows that lives through these chapters as the packages are at that moment. */
+async function shownOn(server: LoggingServer, kind: Kind, chapters: readonly Chapter[]): Promise<string[]> {
   lives += 1;
-  const name = `mutant_${lives}`;
   const logged = server.log().length;
-  return mutant.whileBroken(file, broken, async () => {
-    const { child, secrets, files } = await liveThrough(children, server, folder, {
-      name,
-      strategy: 'alternating-users',
-      kind,
-      chapters,
-      programs: mutant.programs,
-    });
-    const places = new Map<string, string | Buffer>([
-      ['stdout', child.stdout],
-      ['stderr', child.stderr],
-      ['the log of the server', server.log().slice(logged)],
-      ...files,
-    ]);
-    return leaks(secrets, places);
+  const { child, secrets, kept, files } = await liveThrough(children, server, folder, {
+    name: `mutant_${lives}`,
+    strategy: 'alternating-users',
+    kind,
+    chapters,
+    programs: mutant.programs,
   });
+  const places = new Map<string, string | Buffer>([['stdout', child.stdout], ['stderr', child.stderr], ...files]);
+  return [...leaks(secrets, places), ...leaks(kept, new Map([['the log of the server', server.log().slice(logged)]]))];
 }
 
 const describeCall = ({ file, text }: Call): string => `${file}: ${text}`;
@@ -73,14 +63,61 @@ function withRawError(source: string, { text, index }: Call): string {
 // Known before the tests are, since each is one of them.
 const calls = await callsOf('redactError');
 
-describe('a copy in which nothing is broken', () => {
-  it('shows nothing', async () => {
-    expect(await shownWhileBroken('core/index', (source) => source, ['listener', 'creation', 'loggers'])).toEqual([]);
-  }, 120_000);
-});
+/** A test for each redaction that shows on this kind of server. */
+function brokenOn(kind: Kind, start: () => Promise<LoggingServer>): void {
+  let server: LoggingServer;
 
-describe('a redaction broken on purpose is noticed:', () => {
-  it('all are in the code, so that breaking them breaks something', async () => {
+  beforeAll(async () => {
+    server = await start();
+  }, LIMIT_MS);
+  afterAll(() => server?.stop(), LIMIT_MS);
+
+  it(
+    'nothing is broken, and nothing is shown',
+    async () => {
+      const used = REDACTIONS.filter((one) => (one.kind ?? 'postgres') === kind).flatMap(({ chapters }) => chapters);
+      expect(await shownOn(server, kind, [...new Set(used)])).toEqual([]);
+    },
+    LIMIT_MS,
+  );
+
+  it.each(
+    REDACTIONS.filter((one) => (one.kind ?? 'postgres') === kind).map(
+      (redaction) => [redaction.name, redaction] as const,
+    ),
+  )(
+    '%s',
+    async (_name, { file, from, to, chapters }) => {
+      const shown = await mutant.whileBroken(
+        file,
+        (source) => source.replaceAll(from, to),
+        () => shownOn(server, kind, chapters),
+      );
+      expect(shown).not.toEqual([]);
+    },
+    LIMIT_MS,
+  );
+
+  it.each(
+    calls
+      .filter((call) => UNSEEN[describeCall(call)] === undefined && (exerciseOf(call.file).kind ?? 'postgres') === kind)
+      .map((call) => [describeCall(call), call] as const),
+  )(
+    'an error of others that is passed on as it is, at %s',
+    async (_name, call) => {
+      const shown = await mutant.whileBroken(
+        call.file,
+        (source) => withRawError(source, call),
+        () => shownOn(server, kind, exerciseOf(call.file).chapters),
+      );
+      expect(shown).not.toEqual([]);
+    },
+    LIMIT_MS,
+  );
+}
+
+describe('the list of redactions', () => {
+  it('has what is in the code, so that breaking it breaks something', async () => {
     const strayed: string[] = [];
     for (const { name, file, from } of REDACTIONS) {
       const count = (await mutant.source(file)).split(from).length - 1;
@@ -90,30 +127,16 @@ describe('a redaction broken on purpose is noticed:', () => {
     expect(strayed).toEqual([]);
   });
 
-  it.each(REDACTIONS.map((redaction) => [redaction.name, redaction] as const))(
-    '%s',
-    async (_name, { file, from, to, chapters, kind }) => {
-      const shown = await shownWhileBroken(file, (source) => source.replaceAll(from, to), chapters, kind);
-      expect(shown).not.toEqual([]);
-    },
-    120_000,
-  );
-});
-
-describe('an error of others that is passed on as it is, is noticed:', () => {
-  it('calls of redactError are found', () => {
+  it('has every call of redactError', () => {
     expect(calls.length).toBeGreaterThanOrEqual(9);
     expect(calls.map(describeCall)).toEqual(expect.arrayContaining(Object.keys(UNSEEN)));
   });
+});
 
-  it.each(
-    calls.filter((call) => UNSEEN[describeCall(call)] === undefined).map((call) => [describeCall(call), call] as const),
-  )(
-    '%s',
-    async (_name, call) => {
-      const shown = await shownWhileBroken(call.file, (source) => withRawError(source, call), chaptersOf(call.file));
-      expect(shown).not.toEqual([]);
-    },
-    120_000,
-  );
+describe('a redaction broken on purpose is noticed:', () => {
+  brokenOn('postgres', () => startPostgres({ settings: { log_statement: 'all' } }));
+});
+
+describeWithMariadb('a redaction broken on purpose is noticed, on MariaDB:', () => {
+  brokenOn('mariadb', () => startMariadb({ generalLog: true }));
 });

@@ -71,7 +71,7 @@ describe('docs/threat-model.md', () => {
     const said = withoutComments.split('\n').flatMap((line) => {
       const [, first, last] = /^\| (\d+\.\d+\.\d+)(?:–(\d+))? \|/.exec(line) ?? [];
       if (first === undefined) return [];
-      const [section = '', from = ''] = [
+      const [section, from] = [
         first.slice(0, first.lastIndexOf('.')),
         first.slice(first.lastIndexOf('.') + 1),
       ];

@@ -33,6 +33,8 @@ export interface CanaryLife {
   readonly order: CanaryOrder;
   readonly child: ChildResult;
   readonly secrets: ReadonlyMap<string, string>;
+  /** Those of them that the server must not get to see either. */
+  readonly kept: ReadonlyMap<string, string>;
   /** Everything it wrote anywhere: in its own folder, in that for temporary files, and copies made while it had its store open. */
   readonly files: ReadonlyMap<string, Buffer>;
 }
@@ -62,6 +64,7 @@ export async function liveThrough(
       oversized: canary('oversized'),
       conflicting: canary('conflicting'),
       inStore: canary('in store'),
+      givenToStore: canary('given to store'),
       inUrl: canary('in url'),
     },
     madeFile: path.join(own, 'made.txt'),
@@ -78,13 +81,16 @@ export async function liveThrough(
   // Without these the life has ended early, which its own words explain best.
   const made = (await readFile(order.madeFile, 'utf8').catch(() => '')).trim().split('\n');
   await mkdir(order.copyFolder, { recursive: true });
+  const { givenToStore, ...given } = order.canaries;
+  const kept = new Map([
+    ...Object.entries(given),
+    ...made.filter((password) => password !== '').map((password, index) => [`made ${index + 1}`, password] as const),
+  ]);
   return {
     order,
     child,
-    secrets: new Map([
-      ...Object.entries(order.canaries),
-      ...made.filter((password) => password !== '').map((password, index) => [`made ${index + 1}`, password] as const),
-    ]),
+    secrets: new Map([...kept, ['given to a store', givenToStore]]),
+    kept,
     files: new Map([
       ...(await filesUnder(home)),
       ...(await filesUnder(temporary)),

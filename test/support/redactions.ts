@@ -137,13 +137,6 @@ export const REDACTIONS: readonly Redaction[] = [
     chapters: [],
   },
   {
-    name: 'the statements of a store are not logged',
-    file: 'typeorm/postgres-source',
-    from: 'logging: false',
-    to: "logging: 'all'",
-    chapters: ['store'],
-  },
-  {
     name: 'the audit log takes no member that is named like a value',
     file: 'core/audit/canonical-event',
     from: 'NAMES_OF_VALUES.has(key.toLowerCase())',
@@ -183,10 +176,11 @@ export const UNSEEN: Readonly<Record<string, string>> = {
 };
 
 /** What shows the error of a call of `redactError` that is broken, by its file. */
-export function chaptersOf(file: string): readonly Chapter[] {
-  if (file === 'core/module/secrets-explorer') return ['listener'];
-  if (file === 'core/store/store-calls') return ['store'];
-  if (file === 'core/rotation/leases') return ['lease'];
-  if (file === 'core/rotation/rollback') return ['rollback'];
-  return ['creation', 'rotation'];
+export function exerciseOf(file: string): Pick<Redaction, 'chapters' | 'kind'> {
+  if (file === 'core/module/secrets-explorer') return { chapters: ['listener'] };
+  // Errors of mysql2 carry the statement.
+  if (file === 'core/store/store-calls') return { chapters: ['store'], kind: 'mariadb' };
+  if (file === 'core/rotation/leases') return { chapters: ['lease'] };
+  if (file === 'core/rotation/rollback') return { chapters: ['rollback'] };
+  return { chapters: ['creation', 'rotation'] };
 }

@@ -25,7 +25,7 @@ async function live(order: CanaryOrder): Promise<void> {
   app.get(SecretsManager).rotationEvents$.subscribe((event) => {
     if (event.type === 'failed') failures.push(new Error(event.message));
   });
-  showEverything(app);
+  await showEverything(app);
   const chapters: Readonly<Record<Chapter, () => Promise<void>>> = {
     listener: () => callListener(app, order),
     creation: () => failToCreate(app, failing),
@@ -46,7 +46,7 @@ async function live(order: CanaryOrder): Promise<void> {
     'process-report': () => reportOnProcess(order, failures.at(-1)),
   };
   for (const chapter of order.chapters) await chapters[chapter]();
-  showEverything(app);
+  await showEverything(app);
   mkdirSync(order.copyFolder);
   cpSync(order.place.folder, order.copyFolder, {
     recursive: true,

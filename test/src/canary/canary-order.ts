@@ -50,6 +50,8 @@ export interface CanaryOrder {
     readonly conflicting: string;
     /** Put into a store on the server, all statements logged. */
     readonly inStore: string;
+    /** Given to a store on the server in the clear, past the manager: the server gets to see it, nobody else. */
+    readonly givenToStore: string;
     /** In a URL that cannot be read. */
     readonly inUrl: string;
   };

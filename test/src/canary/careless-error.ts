@@ -24,8 +24,9 @@ function stringsOf(value: unknown): string[] {
 export function carelessError(what: string, values: readonly unknown[]): Error {
   const strings = values.flatMap(stringsOf);
   const shown = strings.flatMap(encoded).join(' ');
-  const inner = Object.assign(new Error(`could not log in with ${shown}`), { connectionString: shown });
-  const cause = new AggregateError([inner], `all failed: ${shown}`, { cause: inner });
+  const refused = (where: string): Error =>
+    Object.assign(new Error(`${where} does not let in ${shown}`), { connectionString: shown });
+  const cause = new AggregateError([refused('the replica')], `all failed: ${shown}`, { cause: refused('the primary') });
   const error = new Error(`${what} failed for ${shown}`, { cause });
   return Object.assign(error, {
     name: `CarelessError ${strings.join(' ')}`,

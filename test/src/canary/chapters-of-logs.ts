@@ -18,7 +18,7 @@ import type { CanaryOrder } from './canary-order.js';
 import { carelessError } from './careless-error.js';
 import { show, showBare, showFailure } from './talkative.js';
 
-export function showEverything(app: INestApplicationContext): void {
+export async function showEverything(app: INestApplicationContext): Promise<void> {
   const dataSource = app.get(DataSource);
   const { apiKey, credentials } = app.get(Consumer);
   show('handles', [apiKey, credentials, { apiKey }]);
@@ -28,7 +28,14 @@ export function showEverything(app: INestApplicationContext): void {
   show('health', app.get(SecretsHealthIndicator).check());
   show('data source options', dataSource.options);
   show('data source', dataSource);
-  show('pool', (dataSource.driver as unknown as { master: unknown }).master);
+  const { master, pool = master } = dataSource.driver as unknown as {
+    readonly master?: unknown;
+    readonly pool?: unknown;
+  };
+  show('pool', pool);
+  const runner = dataSource.createQueryRunner();
+  show('connection', await runner.connect());
+  await runner.release();
   show('environment', process.env);
 }
 

@@ -67,14 +67,15 @@ export async function storeOnServer(order: CanaryOrder): Promise<void> {
   await app.close();
 }
 
-/** What is given to a store in the clear must not come back in its errors: whoever writes a driver's client trusts in that. */
+/** What a store is given must not come back in its errors, though servers say which row they refuse, and clients which statement. */
 export async function failToStore(order: CanaryOrder): Promise<void> {
   const admin = await adminSource(order).initialize();
   const store = sqlStore(adminSource(order));
   await store.open();
-  await admin.query('ALTER TABLE nestjs_secrets RENAME TO hidden');
-  const value = Buffer.from(order.canaries.inStore);
-  await showFailure('store fails', () => store.commit({ conditions: [], writes: [{ key: 'value/x', value }] }));
+  const column = order.place.kind === 'mariadb' ? '`key`' : '"key"';
+  await admin.query(`ALTER TABLE nestjs_secrets ADD CONSTRAINT refused CHECK (${column} <> 'refused')`);
+  const value = Buffer.from(order.canaries.givenToStore);
+  await showFailure('store fails', () => store.commit({ conditions: [], writes: [{ key: 'refused', value }] }));
   await store.close();
   await admin.destroy();
 }
