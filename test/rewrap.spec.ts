@@ -71,6 +71,11 @@ class Readers {
 
 const key = (): Promise<KeyDescription> => fleet.manager.keys.describeKey('default');
 
+/** What was asked for takes a moment to be written down. */
+async function underWay(): Promise<void> {
+  while ((await key()).rewrap?.running === undefined) await delay(20);
+}
+
 /** The process that seals anew, once there is one. Undefined when everything is sealed. */
 async function worker(): Promise<FleetProcess | undefined> {
   for (;;) {
@@ -91,6 +96,7 @@ describe('sealing 10,000 secrets anew', () => {
     const begun = fleet.at(0).ask({ ask: 'rewrap' });
     // It is killed before it can answer.
     begun.catch(() => undefined);
+    await underWay();
 
     const killed: number[] = [];
     for (let doomed = await worker(); doomed !== undefined && killed.length < KILLS; doomed = await worker()) {

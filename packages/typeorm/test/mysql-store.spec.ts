@@ -262,9 +262,9 @@ describeWithMariadb('a store on MariaDB', () => {
     const network = await FaultyNetwork.to(mariadb);
     cleanUp.push(() => network.close());
     const table = newTable();
-    // A second is the least that the server's limit can be set to.
-    const vanishing = await opened(source({ port: network.port }), { table, answerWithinMs: 1000 });
-    const other = await opened(source(), { table });
+    // Long enough for a busy machine to see it wait, and the other one waits longer than that.
+    const vanishing = await opened(source({ port: network.port }), { table, answerWithinMs: 4000 });
+    const other = await opened(source(), { table, answerWithinMs: 20_000 });
     const holder = source();
     await holder.initialize();
     cleanUp.push(() => holder.destroy());
