@@ -26,7 +26,7 @@ interface Shape {
 const SHAPES: readonly Shape[] = [
   { title: 'one folder each', pattern: (index) => `team-${index}/*`, name: (index) => `team-${index}/db` },
   { title: 'wildcard first', pattern: (index) => `*/db-${index}`, name: (index) => `team/db-${index}` },
-  // Nothing before the first or after the last wildcard tells one policy from another: each has to be matched.
+  // Nothing before the first or after the last wildcard tells one policy from another.
   { title: 'wildcards around', pattern: (index) => `*/db-${index}-*`, name: (index) => `team/db-${index}-a` },
 ];
 

@@ -25,6 +25,8 @@ export class Glob {
   readonly prefix: string;
   /** What every match ends with, from the last wildcard on. */
   readonly suffix: string;
+  /** The longest run of characters between two wildcards, which every match contains; empty when there is none. */
+  readonly inside: string;
   readonly #head: Int32Array;
   readonly #tail: Int32Array;
   readonly #middle: readonly Search[];
@@ -38,6 +40,8 @@ export class Glob {
     this.literal = wildcard === -1 ? pattern : undefined;
     this.prefix = wildcard === -1 ? pattern : pattern.slice(0, wildcard);
     this.suffix = pattern.slice(Math.max(pattern.lastIndexOf('*'), pattern.lastIndexOf('?')) + 1);
+    const runs = pattern.split(/[*?]/).slice(1, -1);
+    this.inside = runs.reduce((longest, run) => (run.length > longest.length ? run : longest), '');
     this.#hasStar = parts.length > 1;
     this.#head = codesOf(parts[0] ?? '');
     this.#tail = codesOf(this.#hasStar ? (parts.at(-1) ?? '') : '');
