@@ -40,7 +40,10 @@ const ofLogs = (name: string, file: string, from: string, to: string): Redaction
   chapters: ['loggers'],
 });
 
-/** Every place but the calls of `redactError`, which are found by themselves. */
+/**
+ * Every place but the calls of `redactError`, which are found by themselves, and one that no life gets to: what `JSON.parse` says of a value that was
+ * opened and is no JSON (packages/core/test/redaction.spec.ts).
+ */
 export const REDACTIONS: readonly Redaction[] = [
   form('plain', '        text,\n'),
   form('JSON', '[...written, ...written.map(inJson)]', 'written'),
