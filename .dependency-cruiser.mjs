@@ -9,6 +9,7 @@ const coreLayers = [
   'client',
   'manager',
   'doors',
+  'backup',
   'lifecycle',
   'keys',
   'rotation',
@@ -33,14 +34,16 @@ const packages = {
   aws: ['core'],
   alibaba: ['core'],
   pkcs11: ['core'],
+  backup: ['core'],
   testing: ['core'],
 };
 
 /** Where cryptography is done: these folders, and these files, which hash or draw something. The inventory of docs/threat-model.md. */
 const cryptography = [
-  '^packages/core/src/(encryption|integrity|audit|foundation)/',
+  '^packages/core/src/(encryption|integrity|audit|backup|foundation)/',
   '^packages/core/src/access/policy-records\\.ts$',
   '^packages/core/src/versions/rotation-policy\\.ts$',
+  '^packages/backup/src/(backup-file|passphrase-stanza)\\.ts$',
   '^packages/mysql2/src/rotators/(native-password|rehearsal)\\.ts$',
   '^packages/pg/src/rotators/(lease|passing-role|scram-verifier)\\.ts$',
   '^packages/redis/src/scripts\\.ts$',

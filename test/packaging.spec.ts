@@ -13,7 +13,7 @@ import {
 import { publint } from 'publint';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const packages = ['core', 'pg', 'mysql2', 'typeorm', 'redis', 'etcd', 'aws', 'alibaba', 'pkcs11', 'testing'];
+const packages = ['core', 'pg', 'mysql2', 'typeorm', 'redis', 'etcd', 'aws', 'alibaba', 'pkcs11', 'backup', 'testing'];
 const vectors = path.join(root, 'test/vectors/envelope-v1.json');
 const inRoot = (bin: string): string => path.join(root, 'node_modules', bin);
 

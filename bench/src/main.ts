@@ -17,6 +17,7 @@ import { benchSchedule } from './schedule.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
 import { benchStores } from './stores.js';
+import { benchVerify } from './verify.js';
 
 /** Each benchmark with whether a plain `npm run bench` runs it. */
 const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: Options): Promise<Row[]> }>([
@@ -34,6 +35,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],
   ['rollback', { byDefault: true, run: ({ rollbacks }) => benchRollback({ rollbacks }) }],
   ['schedule', { byDefault: true, run: ({ seconds }) => benchSchedule({ seconds }) }],
+  ['verify', { byDefault: false, run: ({ events }) => benchVerify({ events }) }],
   ['soak', { byDefault: false, run: ({ rotations, strategy }) => benchSoak({ rotations, strategy }) }],
 ]);
 
@@ -43,6 +45,7 @@ interface Options {
   readonly rollbacks: number;
   readonly seconds: number;
   readonly secrets: number;
+  readonly events: number;
   readonly rounds: number;
   readonly way: string | undefined;
   readonly shape: string | undefined;
@@ -58,6 +61,7 @@ const { values } = parseArgs({
     rollbacks: { type: 'string', default: '20' },
     seconds: { type: 'string', default: '15' },
     secrets: { type: 'string', default: '100000' },
+    events: { type: 'string', default: '1000000' },
     rounds: { type: 'string', default: '3' },
     strategy: { type: 'string' },
     way: { type: 'string' },
@@ -78,6 +82,7 @@ const options: Options = {
   rollbacks: Number(values.rollbacks),
   seconds: Number(values.seconds),
   secrets: Number(values.secrets),
+  events: Number(values.events),
   rounds: Number(values.rounds),
   way: values.way,
   shape: values.shape,

@@ -7,6 +7,7 @@ import { NestFactory } from '@nestjs/core';
 import { SecretsManager } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource } from 'typeorm';
+import { main as backupAndRestore } from '../examples/backup-and-restore.js';
 import { main as censoredLogs } from '../examples/censored-logs.js';
 import { main as customRotator } from '../examples/custom-rotator.js';
 import { main as leakedKey } from '../examples/leaked-key.js';
@@ -24,6 +25,10 @@ describe('the examples of the guide', () => {
       reconnects: ['v1 → v2', 'v2 → v1 (back)'],
       printed: 'SecretVersion(SmtpLogin@v1)',
     });
+  });
+
+  it('backup-and-restore.ts', async () => {
+    expect(await backupAndRestore()).toEqual({ isComplete: true, imported: 1, look: [], value: 'a value' });
   });
 
   it('censored-logs.ts', async () => {

@@ -15,6 +15,7 @@ import {
   SecretsManager,
 } from '@nestjs-secrets/core';
 import { eventNameOf } from '../src/doors/operation-events.js';
+import { contentOf, type Exported, exported } from './support/backup-world.js';
 import { type DoorsWorld, LIMIT_MS, makeDb, NOBODY, ORIGIN, OWN_ID, startDoors } from './support/doors-world.js';
 import { documentOf, readPolicy } from './support/policy-world.js';
 import { Target, TargetRotator } from './support/world.js';
@@ -51,6 +52,8 @@ const PORTS: readonly OperationName[] = [
   'purgeSecret',
   'purgeVersion',
   'purgeKeyVersion',
+  // In doors-backup.spec.ts.
+  'exportValue',
 ];
 
 /** What needs no leave: it makes a manager for somebody else, who needs it; and it tells nothing of secrets or events. */
@@ -64,6 +67,8 @@ const OWN_POLICY: PolicyDocument = documentOf({
 });
 let count = 0;
 const fresh = (): string => `made-${(count += 1)}`;
+/** What the application itself exported. */
+let backup: Exported | undefined;
 /** The alias of a key that is to be destroyed. */
 let doomed = '';
 
@@ -228,6 +233,25 @@ const CALLS: Readonly<Record<string, readonly Call[]>> = {
     },
   ],
   'audit.verify': [{ row: 'verifyAudit', run: ({ audit }) => audit.verify() }],
+  'backup.exportStore': [{ row: 'exportStore', run: exported }],
+  'backup.importStore': [
+    {
+      row: 'importStore',
+      prepare: async (manager) => {
+        backup = await exported(manager);
+      },
+      run: (manager) =>
+        manager.backup.importStore(contentOf(backup?.bytes ?? Buffer.alloc(0)), {
+          signedBy: backup?.summary.signedBy ?? '',
+          onConflict: 'skip',
+        }),
+    },
+  ],
+  'integrity.verifyStore': [{ row: 'verifyStore', run: ({ integrity }) => integrity.verifyStore() }],
+  'integrity.storeHead': [{ row: 'verifyStore', run: ({ integrity }) => integrity.storeHead() }],
+  'integrity.acceptRestore': [
+    { row: 'acceptRestore', run: ({ integrity }) => integrity.acceptRestore({ reason: 'ticket 4711' }) },
+  ],
   'audit.repair': [{ row: 'repairAudit', run: ({ audit }) => audit.repair({ folder: leftFolder }) }],
 };
 

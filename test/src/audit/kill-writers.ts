@@ -23,11 +23,28 @@ export interface KillReport {
   readonly faults: readonly string[];
 }
 
+/** So many deaths are in one log. What has to be looked through after each grows with the log, and a new log is as good. */
+const KILLS_A_LOG = 100;
+
 /**
- * Kills processes that write one audit log, one after the other, with SIGKILL, each after some number of acknowledged events. After each death the log must
+ * Kills processes that write an audit log, one after the other, with SIGKILL, each after some number of acknowledged events. After each death the log must
  * verify, and hold every event that was acknowledged; the next process must start without help.
  */
 export async function killWriters(kills: number, script: string, onKill?: (kill: number) => void): Promise<KillReport> {
+  const reports: KillReport[] = [];
+  for (let done = 0; done < kills; done += KILLS_A_LOG)
+    reports.push(await killOneLog(Math.min(KILLS_A_LOG, kills - done), script, (kill) => onKill?.(done + kill)));
+  const sum = (count: (report: KillReport) => number): number =>
+    reports.reduce((before, report) => before + count(report), 0);
+  return {
+    kills: sum((report) => report.kills),
+    acknowledged: sum(({ acknowledged }) => acknowledged),
+    torn: sum(({ torn }) => torn),
+    faults: reports.flatMap(({ faults }) => faults),
+  };
+}
+
+async function killOneLog(kills: number, script: string, onKill: (kill: number) => void): Promise<KillReport> {
   const home = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-kills-'));
   const { privateKey } = generateKeyPairSync('ed25519');
   const order: AuditOrder = {
@@ -59,7 +76,7 @@ export async function killWriters(kills: number, script: string, onKill?: (kill:
       }
       if (lost.size > 0) faults.push(`kill ${kill} lost ${lost.size} acknowledged events`);
       lost.clear();
-      onKill?.(kill);
+      onKill(kill);
     }
   } finally {
     await rm(home, { recursive: true, force: true });

@@ -72,6 +72,12 @@ export const OPERATIONS = {
   deleteSecretPolicy: row('DeleteSecretPolicy', 'write', 'secret', `${M}.setSecretPolicy, null`),
   rewrap: row('RewrapSecret', 'write', 'secret', `${M}.keys.rewrap, of a secret`),
 
+  exportStore: row('ExportStore', 'read', 'store', `${M}.backup.exportStore`),
+  importStore: row('ImportStore', 'write', 'store', `${M}.backup.importStore`),
+  verifyStore: row('VerifyStore', 'read', 'store', `${M}.integrity.verifyStore, .storeHead`),
+  acceptRestore: row('AcceptRestore', 'write', 'store', `${M}.integrity.acceptRestore`),
+
+  exportValue: row('GetSecretValue', 'read', 'secret', 'export of the store: every version of each secret', VERSION),
   deliverVersion: row('GetSecretValue', 'read', 'secret', 'live handle: a version reaches it', VERSION),
   getCandidates: row('GetSecretValue', 'read', 'secret', 'live pool: the candidates, each by its stage', VERSION),
   acknowledgeVersion: row('AcknowledgeVersion', 'write', 'secret', 'instance: it runs on a version', NAMED_VERSION),

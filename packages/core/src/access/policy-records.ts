@@ -108,21 +108,24 @@ export class PolicyRecords {
     throw new CorruptRecordError('The head of the policies', 'it does not come to rest');
   }
 
-  /** Makes a change of what was loaded; undefined when somebody else changed something since. */
-  async commit(loaded: LoadedPolicies, edit: PolicyEdit): Promise<LoadedPolicies | undefined> {
-    const key = (edit.kind === 'identity' ? IDENTITY : SECRET) + edit.name;
-    const sealed = edit.content && (await this.sealing.seal(key, encode(plain(edit))));
-    const after = applyEdit(loaded, edit, sealed === undefined ? '' : digestOf(sealed));
+  /** Makes a change of what was loaded, of several policies or even of none; undefined when somebody else changed something since. */
+  async commit(loaded: LoadedPolicies, edits: readonly PolicyEdit[]): Promise<LoadedPolicies | undefined> {
+    let after: LoadedPolicies = { ...loaded, sequence: loaded.sequence + 1 };
+    const writes: StoreWrite[] = [];
+    for (const edit of edits) {
+      const key = (edit.kind === 'identity' ? IDENTITY : SECRET) + edit.name;
+      const sealed = edit.content && (await this.sealing.seal(key, encode(plain(edit))));
+      writes.push({ key, value: sealed ?? null });
+      const edited = applyEdit(after, edit, sealed === undefined ? '' : digestOf(sealed));
+      after = { ...edited, sequence: after.sequence };
+    }
     const head = encode(headOf(after));
     if (head.byteLength > HEAD_LIMIT) {
       throw new PolicyLimitError(
         `There are ${after.identity.size} identity policies and ${after.secrets.size} secret policies, and their list takes more than ${HEAD_LIMIT} bytes; nothing was changed. Let one identity policy stand for several secret policies, or attach to fewer and wider principals.`,
       );
     }
-    const writes: StoreWrite[] = [
-      { key, value: sealed ?? null },
-      { key: HEAD, value: await this.sealing.seal(HEAD, head) },
-    ];
+    writes.push({ key: HEAD, value: await this.sealing.seal(HEAD, head) });
     const revision = await this.store.commit({ conditions: [{ key: HEAD, revision: loaded.revision }], writes });
     return revision === undefined ? undefined : { ...after, revision };
   }
@@ -197,7 +200,7 @@ export function applyEdit(loaded: LoadedPolicies, edit: PolicyEdit, digest: stri
 }
 
 /** What a record holds. */
-interface StoredPolicy extends Stamp {
+export interface StoredPolicy extends Stamp {
   readonly principals?: readonly string[];
   readonly document: unknown;
 }

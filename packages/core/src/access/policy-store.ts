@@ -1,7 +1,7 @@
 import type { Cancel, Clock } from '../foundation/clock.js';
 import { isSecretsError, StoreContentionError } from '../foundation/errors.js';
 import type { StoreDriver, StoreHint } from '../store/store-driver.js';
-import { PolicyChangedError, PolicyInvalidError, PolicyLockoutError, PolicyNotFoundError } from './access-errors.js';
+import { PolicyInvalidError, PolicyLockoutError, PolicyNotFoundError } from './access-errors.js';
 import {
   policyResource,
   secretResource,
@@ -12,7 +12,7 @@ import {
 import type { ActionName } from './actions.js';
 import { compileIdentityPolicy, type CompiledIdentityPolicy } from './compiled-policy.js';
 import type { Decision } from './decision.js';
-import type { IdentityPolicy, PolicyDocument, ValidDocument } from './policy-document.js';
+import type { IdentityPolicy, PolicyDocument } from './policy-document.js';
 import {
   applyEdit,
   identityContent,
@@ -24,12 +24,23 @@ import {
   type LoadedPolicies,
   type PolicyEdit,
   type PolicySeal,
-  type SecretContent,
 } from './policy-records.js';
+import {
+  checkSequence,
+  type PolicyAuthor,
+  type PolicyChangeOptions,
+  stampOf,
+  type StoredIdentityPolicy,
+  type StoredSecretPolicy,
+  type Written,
+} from './policy-changes.js';
 import { PolicySet } from './policy-set.js';
-import { checkIdentityPolicy, type ValidIdentityPolicy } from './policy-validator.js';
+import { checkIdentityPolicy } from './policy-validator.js';
 import type { Principal } from './principal.js';
+import { restoration, type RestoredPolicy } from './restored-policies.js';
 import { simulate, type Simulation } from './simulation.js';
+
+export type { PolicyAuthor, PolicyChangeOptions, StoredIdentityPolicy, StoredSecretPolicy };
 
 /** What happened to the policies, for logs and health. */
 export type PolicyReport =
@@ -61,33 +72,6 @@ export interface PolicyStoreOptions {
   /** When the store could not be read for so long, everything is denied, in milliseconds; 300,000 by default. */
   readonly maxStalenessMs?: number;
   readonly onReport?: (report: PolicyReport) => void;
-}
-
-/** Who changes a policy, and how the request came; it must be able to take the change back. */
-export interface PolicyAuthor {
-  readonly principal: Principal;
-  readonly context: AccessContext;
-}
-
-export interface PolicyChangeOptions {
-  /** Makes the change even when its author could not take it back. */
-  readonly force?: boolean;
-  /** Only when the policy is still the one of this sequence (see `StoredIdentityPolicy`); 0 when there must be none yet. */
-  readonly ifSequence?: number;
-}
-
-interface Written {
-  /** Counts changes of policies in this store; that of the change which wrote this one. */
-  readonly sequence: number;
-  readonly updatedAt: number;
-  readonly updatedBy: string;
-}
-
-export interface StoredIdentityPolicy extends ValidIdentityPolicy, Written {}
-
-export interface StoredSecretPolicy extends Written {
-  readonly secretName: string;
-  readonly document: ValidDocument;
 }
 
 const ATTEMPTS = 50;
@@ -269,6 +253,40 @@ export class PolicyStore {
     return content && { secretName, document: content.document, ...stampOf(content) };
   }
 
+  /** Whether a secret has a policy that cannot be trusted. */
+  isSecretPolicyCorrupt(secretName: string): boolean {
+    const found = this.#loaded.secrets.get(secretName);
+    return found !== undefined && found.content === undefined;
+  }
+
+  /** Whether there is no policy of either kind in the store. */
+  get isEmpty(): boolean {
+    return this.#loaded.identity.size === 0 && this.#loaded.secrets.size === 0;
+  }
+
+  /**
+   * Sets policies that another store had, those that are not there yet, in one commit. Policies govern from then on, even if there are none. Returns those that differ
+   * from what is there, or that code has; where `keepsOthers` is false there must be none, or nothing is changed.
+   * @throws PolicyInvalidError, PolicyLimitError, StoreContentionError
+   */
+  async restorePolicies(
+    policies: readonly RestoredPolicy[],
+    keepsOthers: boolean,
+  ): Promise<{ readonly restored: number; readonly others: readonly string[] }> {
+    const isBuiltIn = (name: string): boolean => this.#builtIn.some((own) => own.name === name);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const before = await this.#records.load(this.#loaded);
+      const { edits, others } = restoration(before, policies, isBuiltIn);
+      if (others.length > 0 && !keepsOthers) return { restored: 0, others };
+      if (edits.length === 0 && before.sequence > 0) return { restored: 0, others };
+      const committed = await this.#records.commit(before, edits);
+      if (committed === undefined) continue;
+      this.#install(committed);
+      return { restored: edits.length, others };
+    }
+    throw new StoreContentionError('the policies');
+  }
+
   /** Commits one change on top of whatever the store has, after making sure that its author could take it back. */
   async #change(
     { principal, context }: PolicyAuthor,
@@ -282,7 +300,7 @@ export class PolicyStore {
       const after = this.#compile(applyEdit(before, wanted, ''), 'always');
       if (!force && !after.decide(principal, action, resource, context).allowed)
         throw new PolicyLockoutError(principal.id, action, resource.id);
-      const committed = await this.#records.commit(before, wanted);
+      const committed = await this.#records.commit(before, [wanted]);
       if (committed !== undefined) {
         this.#install(committed);
         return committed;
@@ -364,20 +382,4 @@ export class PolicyStore {
   #report(report: PolicyReport): void {
     this.#options.onReport?.(report);
   }
-}
-
-function stampOf(content: IdentityContent | SecretContent | undefined): Written {
-  if (content === undefined) throw new TypeError('A policy that was just written has no content.');
-  const { sequence, updatedAt, updatedBy } = content;
-  return { sequence, updatedAt, updatedBy };
-}
-
-function checkSequence(
-  what: string,
-  found: { readonly content: Written | undefined } | undefined,
-  { ifSequence }: PolicyChangeOptions,
-): void {
-  // One that cannot be read has no sequence that anybody could have seen.
-  const sequence = found === undefined ? 0 : found.content?.sequence;
-  if (ifSequence !== undefined && sequence !== ifSequence) throw new PolicyChangedError(what);
 }

@@ -7,6 +7,8 @@ import type { VersionStore } from '../versions/version-store.js';
 /** Under these keys of the store stand the keys that the doors need: sealed, each under a data key of its own, like a value. */
 export const AUDIT_KEY_ENTRY = 'audit/key';
 export const POLICY_KEY_ENTRY = 'policy/key';
+/** What backups are signed with. */
+export const BACKUP_KEY_ENTRY = 'backup/key';
 
 /**
  * A key of this application, made on the first start and kept in the store: whoever has the store and the master key has it, and whoever has the store

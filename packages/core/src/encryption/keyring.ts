@@ -25,7 +25,13 @@ export class Keyring {
   readonly #lowestSuite: number;
 
   /** Envelopes of a suite below `lowestSuite` are refused; 1, the lowest there is, by default. */
-  constructor(provider: KeyProvider, storeId: string, randomness: Randomness, lowestSuite: number = SUITE_AES_256_GCM) {
+  constructor(
+    provider: KeyProvider,
+    /** Of the store that everything is bound to. */
+    readonly storeId: string,
+    randomness: Randomness,
+    lowestSuite: number = SUITE_AES_256_GCM,
+  ) {
     this.#provider = provider;
     this.#randomness = randomness;
     this.#associatedData = new AssociatedData(FORMAT, SUITE_AES_256_GCM, storeId);

@@ -14,9 +14,11 @@ import type { RotationResult } from '../rotation/rotation-result.js';
 import type { RotationPolicy } from '../versions/rotation-policy.js';
 import type { SecretVersion } from '../versions/secret-version.js';
 import { AuditDesk } from './audit-desk.js';
+import { BackupDesk } from './backup-desk.js';
 import type { SecretDescription, VersionDescription } from './descriptions.js';
 import { KeyDesk } from './key-desk.js';
 import type { SecretsManagerParts } from './manager-parts.js';
+import { IntegrityDesk } from './integrity-desk.js';
 import { PolicyDesk } from './policy-desk.js';
 import type {
   CreateSecretOptions,
@@ -54,6 +56,8 @@ export class SecretsManager {
   readonly #keys: KeyDesk;
   readonly #policies: PolicyDesk;
   readonly #audit: AuditDesk;
+  readonly #backup: BackupDesk;
+  readonly #integrity: IntegrityDesk;
 
   constructor(parts: SecretsManagerParts, caller: Caller) {
     this.#parts = parts;
@@ -67,6 +71,8 @@ export class SecretsManager {
     this.#keys = new KeyDesk(parts, caller);
     this.#policies = new PolicyDesk(parts, caller);
     this.#audit = new AuditDesk(parts, caller);
+    this.#backup = new BackupDesk(parts, caller);
+    this.#integrity = new IntegrityDesk(parts, caller);
   }
 
   /** Who may do what: identity policies, and what they come to. */
@@ -82,6 +88,16 @@ export class SecretsManager {
   /** Who did what: the audit log. */
   get audit(): AuditDesk {
     return this.#audit;
+  }
+
+  /** The whole store, out and in: what `@nestjs-secrets/backup` puts into files. */
+  get backup(): BackupDesk {
+    return this.#backup;
+  }
+
+  /** Whether the store is what was written to it. */
+  get integrity(): IntegrityDesk {
+    return this.#integrity;
   }
 
   /**

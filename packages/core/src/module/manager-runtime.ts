@@ -10,7 +10,7 @@ import { Caller } from '../doors/caller.js';
 import { Deliveries } from '../doors/deliveries.js';
 import { Door } from '../doors/door.js';
 import { lifecycleDoor } from '../doors/lifecycle-door.js';
-import { AUDIT_KEY_ENTRY, openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
+import { AUDIT_KEY_ENTRY, BACKUP_KEY_ENTRY, openOwnKey, POLICY_KEY_ENTRY, policySeal } from '../doors/own-keys.js';
 import { RotationDoor } from '../doors/rotation-door.js';
 import { Acknowledgements } from '../fleet/acknowledgements.js';
 import { Consumers } from '../fleet/consumers.js';
@@ -108,7 +108,7 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
     clock,
     randomness,
     ids,
-    sealedEntries: [sealedEntry(AUDIT_KEY_ENTRY), sealedEntry(POLICY_KEY_ENTRY)],
+    sealedEntries: [AUDIT_KEY_ENTRY, POLICY_KEY_ENTRY, BACKUP_KEY_ENTRY].map(sealedEntry),
     ...versionOptions(options),
   });
   await versions.open();
@@ -213,8 +213,24 @@ async function wire(
   const ends = lifecycleDoor(door, caller, policies, clock);
   const keys = new KeyManager({ versions, instance, instances, clock, randomness, ends });
   const lifecycle = new Lifecycle({ versions, journal, keys, clock, randomness, ends });
-  const parts = { door, keys, lifecycle, versions, definitions, engine, scheduler, policies, audit, clock, randomness };
-  const manager = new SecretsManager(parts, caller);
+  const manager = new SecretsManager(
+    {
+      door,
+      keys,
+      lifecycle,
+      versions,
+      definitions,
+      engine,
+      scheduler,
+      policies,
+      journal,
+      integrity,
+      audit,
+      clock,
+      randomness,
+    },
+    caller,
+  );
   const everyMs = options.audit?.useCountsEveryMs;
   const counts = log && new UseCounts({ log, clock, identity: caller.identity, everyMs });
   const acknowledging = new AcknowledgementDoor({ door, caller, acknowledgements, clock, randomness });

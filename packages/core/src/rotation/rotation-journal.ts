@@ -189,6 +189,23 @@ export class RotationJournal {
     throw new StoreContentionError(secretName);
   }
 
+  /**
+   * What puts the journal of a secret back, for a commit of the caller; undefined while something of that name is under way. Whoever had a lease of it has none in the new
+   * one: its number goes on from the highest that is known.
+   */
+  async restoring(
+    secretName: string,
+    journal: RotationState | undefined,
+  ): Promise<{ readonly condition: StoreCondition; readonly writes: readonly StoreWrite[] } | undefined> {
+    const { state, revision } = await this.#load(secretName);
+    if (isUnfinished(state) || state.lease !== undefined) return undefined;
+    const condition = { key: JOURNAL_PREFIX + secretName, revision };
+    if (journal === undefined) return { condition, writes: [] };
+    const { lease: _left, ...rest } = journal;
+    const next = { ...rest, fence: Math.max(state.fence ?? 0, journal.fence ?? 0) };
+    return { condition, writes: [journalWrite(secretName, next), ...indexWrites(secretName, state, next)] };
+  }
+
   async #load(secretName: string): Promise<{ state: RotationState; revision: number }> {
     const entry = await this.store.get(JOURNAL_PREFIX + secretName);
     if (entry === undefined) return { state: NO_ROTATION, revision: 0 };
