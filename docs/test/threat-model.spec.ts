@@ -71,10 +71,7 @@ describe('docs/threat-model.md', () => {
     const said = withoutComments.split('\n').flatMap((line) => {
       const [, first, last] = /^\| (\d+\.\d+\.\d+)(?:–(\d+))? \|/.exec(line) ?? [];
       if (first === undefined) return [];
-      const [section, from] = [
-        first.slice(0, first.lastIndexOf('.')),
-        first.slice(first.lastIndexOf('.') + 1),
-      ];
+      const [section, from] = [first.slice(0, first.lastIndexOf('.')), first.slice(first.lastIndexOf('.') + 1)];
       const count = Number(last ?? from) - Number(from) + 1;
       return Array.from({ length: count }, (_, index) => `${section}.${Number(from) + index}`);
     });
