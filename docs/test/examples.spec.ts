@@ -11,6 +11,7 @@ import { main as backupAndRestore } from '../examples/backup-and-restore.js';
 import { main as censoredLogs } from '../examples/censored-logs.js';
 import { main as customRotator } from '../examples/custom-rotator.js';
 import { main as leakedKey } from '../examples/leaked-key.js';
+import { main as moving } from '../examples/moving.js';
 import { main as guardedApplication } from '../examples/guarded-application.js';
 import { main as liveHandle } from '../examples/live-handle.js';
 import { main as livePool } from '../examples/live-pool.js';
@@ -66,6 +67,10 @@ describe('the examples of the guide', () => {
 
   it('testing-an-application.ts', async () => {
     expect(await testingAnApplication()).toEqual(['hello.first', 'hello.second']);
+  });
+
+  it('moving.ts', async () => {
+    expect(await moving()).toEqual(['moved', 'entries,', '0 left', 'a value is still there']);
   });
 
   it('leaked-key.ts', async () => {

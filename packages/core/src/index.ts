@@ -9,6 +9,10 @@ export * from './store/store-driver.js';
 export * from './store/store-request.js';
 export * from './store/hint-listeners.js';
 export * from './store/memory-store.js';
+export * from './store/move-errors.js';
+export type * from './store/move-events.js';
+export type { MovePhase } from './store/move-records.js';
+export { isMovingStore, movingStore, type MovingStore, type MovingStoreOptions } from './store/moving-store.js';
 export * from './store/back-off.js';
 export * from './store/deadline.js';
 export * from './store/key-range.js';
@@ -91,6 +95,7 @@ export * from './versions/secret-definition.js';
 export type { VersionState } from './versions/secret-record.js';
 export * from './encryption/ephemeral-keys.js';
 export * from './encryption/keyring.js';
+export { movingKeys, type MovingKeysOptions } from './encryption/moving-keys.js';
 export { createLocalKeyFile, localKeyFile, type LocalKeyFileOptions } from './encryption/local-key-file.js';
 export * from './encryption/passphrase-key-file.js';
 export type { PassphraseSource } from './encryption/passphrase-wrapping.js';
@@ -102,12 +107,14 @@ export type { CmkState } from './encryption/keys/key-record.js';
 export type { KeyDescription, KeyPage, KeyVersionDescription, RunningRewrap } from './keys/key-descriptions.js';
 export type { KeyEvent, RewrapReport } from './keys/key-events.js';
 export type { KeyManager } from './keys/key-manager.js';
+export type { KeyMoveReport } from './keys/key-move.js';
 export type { KeyDesk } from './manager/key-desk.js';
 export type {
   CreateKeyOptions,
   RewrapScope,
   RotateKeyOptions,
   ScheduleDestructionOptions,
+  MoveKeysOptions,
 } from './keys/key-requests.js';
 export * from './lifecycle/lifecycle-events.js';
 export type { DeleteSecretOptions, DestroyVersionOptions } from './lifecycle/lifecycle-requests.js';

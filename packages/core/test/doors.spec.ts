@@ -186,6 +186,7 @@ const CALLS: Readonly<Record<string, readonly Call[]>> = {
     { row: 'rewrapKey', looks: true, run: ({ keys }) => keys.rewrap({ key: 'default' }) },
     { row: 'rewrapKey', run: ({ keys }) => keys.rewrap('all') },
   ],
+  'keys.move': [{ row: 'moveKeys', run: ({ keys }) => keys.move() }],
   'keys.events$': [
     {
       row: 'observeKeys',

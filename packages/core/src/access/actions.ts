@@ -109,6 +109,7 @@ export const OPERATIONS = {
   cancelKeyDestruction: row('CancelKeyDestruction', 'write', 'key', `${M}.keys.cancelDestruction`),
   setKeyAlias: row('SetKeyAlias', 'write', 'key', `${M}.keys.setAlias`),
   rewrapKey: row('RewrapKey', 'write', 'key', `${M}.keys.rewrap, of a key or everything`),
+  moveKeys: row('MoveKeys', 'write', 'key', `${M}.keys.move`),
   observeKeys: row('ObserveKeys', 'read', 'key', `${M}.keys.events$`),
 
   purgeSecret: row('PurgeSecret', 'write', 'secret', 'lifecycle: a deleted secret is removed'),

@@ -60,6 +60,8 @@ export interface KeyProvider {
   make?(id?: string): Promise<CmkRef>;
   /** Destroys a key version for good; destroying one that is not there succeeds. Without it that is done elsewhere. */
   destroy?(cmk: CmkRef): Promise<void>;
+  /** Of `movingKeys` alone: the provider that is left, and the one that is moved to. */
+  readonly moving?: { readonly from: KeyProvider; readonly to: KeyProvider };
 }
 
 /** `KEY_PROVIDER_CLOSED`: used before `open()` or after `close()`. `KEY_PROVIDER_INVALID`: it answered what the port does not allow. */

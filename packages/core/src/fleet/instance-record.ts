@@ -1,3 +1,4 @@
+import { INSTANCE_PREFIX } from '../store/move-records.js';
 import type { ProcessIdentity } from './process-identity.js';
 
 /** The entry by which an instance says that it lives: rewritten at every heartbeat, removed when it leaves or is declared dead. */
@@ -11,7 +12,7 @@ export interface InstanceRecord {
   readonly process?: ProcessIdentity;
 }
 
-export const INSTANCE_PREFIX = 'instance/';
+export { INSTANCE_PREFIX };
 
 /** Undefined for an entry that cannot be read: whoever wrote it is then judged by its revision alone. */
 export function parseInstanceRecord(bytes: Uint8Array): InstanceRecord | undefined {

@@ -1,3 +1,5 @@
+import { MOVE_PREFIX } from '../store/move-records.js';
+
 /**
  * How an entry of the store is protected. `listed`: MACed, and named by the manifest, so that neither an older one nor its absence goes unnoticed.
  * `sealed`: MACed only. `plain`: as it is. `own`: of this layer, hidden from those above.
@@ -22,6 +24,8 @@ const SEALED_ONLY = ['instance/', 'ack/', 'borrow/', 'report/', 'cmkack/'];
 const FIRST_ENTRY = 'store';
 const AUDIT_PREFIX = 'audit/';
 const AUDIT_KEY = 'audit/key';
+/** What a move between stores writes stands below the seal, and must be readable before the store is opened. */
+const PLAIN = [AUDIT_PREFIX, MOVE_PREFIX];
 
 /** Entries of one secret stand together, so that a change of several of them touches one path of the manifest. */
 const OF_A_SECRET = ['secret/', 'value/', 'rotation/', 'unfinished/', 'scheduled/', 'lease/', 'gone/'];
@@ -36,7 +40,7 @@ export function copyKeyOf(key: string): string | undefined {
 
 export function kindOf(key: string): EntryKind {
   if (key.startsWith(OWN_PREFIX)) return 'own';
-  if (key === FIRST_ENTRY || (key.startsWith(AUDIT_PREFIX) && key !== AUDIT_KEY)) return 'plain';
+  if (key === FIRST_ENTRY || (PLAIN.some((prefix) => key.startsWith(prefix)) && key !== AUDIT_KEY)) return 'plain';
   return SEALED_ONLY.some((prefix) => key.startsWith(prefix)) ? 'sealed' : 'listed';
 }
 

@@ -26,6 +26,8 @@ export interface KeyDescription {
   readonly aliases: readonly string[];
   readonly description: string;
   readonly createdAt: number;
+  /** The key of another provider that has taken its place. */
+  readonly movedTo?: string;
   readonly versions: readonly KeyVersionDescription[];
   /** Values being sealed anew, and the latest round that came to its end. Only from `describeKey`. */
   readonly rewrap: { readonly running: RunningRewrap | undefined; readonly last: RewrapReport | undefined } | undefined;
@@ -38,12 +40,13 @@ export interface KeyPage {
 }
 
 export function describeKeyRecord(record: CmkRecord): KeyDescription {
-  const { id, aliases, description, createdAt } = record;
+  const { id, aliases, description, createdAt, movedTo } = record;
   return {
     id,
     aliases,
     description,
     createdAt,
+    ...(movedTo === undefined ? {} : { movedTo }),
     versions: record.versions.map(({ version, state, createdAt: madeAt, activatedAt, destroyAt }) => ({
       version,
       state,

@@ -27,6 +27,8 @@ export type KeyEvent = { readonly at: number } & (
   /** `byProvider` false: the key provider cannot destroy keys, so somebody has to, there. */
   | { readonly type: 'destroyed'; readonly cmk: CmkRef; readonly byProvider: boolean }
   | ({ readonly type: 'rewrapped' } & RewrapReport)
+  /** Nothing is sealed under a key of the old provider any more; `to` has taken its place. */
+  | { readonly type: 'moved'; readonly id: string; readonly to: string }
   /** Something in the background did not work and is tried again. */
   | { readonly type: 'failed'; readonly what: string; readonly message: string }
 );

@@ -19,12 +19,14 @@ import { describeKeyRecord, type KeyDescription, type KeyPage } from './key-desc
 import { KeyDestruction, refuseDefault } from './key-destruction.js';
 import { type KeyEvent, reportOf, type RewrapReport } from './key-events.js';
 import { KeyKeeper } from './key-keeper.js';
+import { KeyMove, type KeyMoveReport } from './key-move.js';
 import type { KeyContext, KeyParts } from './key-parts.js';
 import { KeyPublication } from './key-publication.js';
 import { type KeyTask, KeyTasks, newRewrap, type PublicationTask } from './key-tasks.js';
 import {
   type CreateKeyOptions,
   durationOf,
+  type MoveKeysOptions,
   type RewrapScope,
   type RotateKeyOptions,
   type ScheduleDestructionOptions,
@@ -244,6 +246,23 @@ export class KeyManager {
     await this.#ended(task, undefined);
     const report = (await tasks.find(task))?.task ?? (await this.#rewrap.last(target)) ?? task;
     return reportOf(report);
+  }
+
+  /**
+   * Moves everything from the keys of one provider to those of the other, while the application works; all instances must have been started with `movingKeys`. Called
+   * again, also elsewhere and after a crash, it goes on. Resolves with what is left under the old provider, which is needed no more when that is nothing.
+   * @throws KeyRequestError without `movingKeys`, or when the new provider has no key for one of the old
+   * @throws KeyNotPublishedError when some instance does not have the new keys by the deadline; nothing is sealed under them then
+   */
+  async move(options: MoveKeysOptions = {}): Promise<KeyMoveReport> {
+    const deadlineMs = durationOf('deadline', options.deadline ?? DEFAULT_DEADLINE_MS);
+    return new KeyMove(this.#context, {
+      versions: this.#versions,
+      published: (task) => this.#published(task, deadlineMs),
+      enter: (id, description) => this.createKey({ id, description, deadline: deadlineMs }),
+      rewrapAll: () => this.rewrap('all'),
+      uses: (id, versions) => this.#destruction.uses(id, versions),
+    }).run(options);
   }
 
   /** Destroys whatever of a key is due by now; called when its time has come. */

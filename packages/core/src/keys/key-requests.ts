@@ -27,6 +27,16 @@ export interface ScheduleDestructionOptions {
   readonly shred?: boolean;
 }
 
+export interface MoveKeysOptions {
+  /**
+   * Which key of the new provider takes the place of which of the old one, by the id or an alias of the old. By default the new provider's own default key takes
+   * the place of the default key, and for each other a new key is made, where the provider can.
+   */
+  readonly into?: Readonly<Record<string, string>>;
+  /** How long to wait until every instance has the new keys; 60 s by default. */
+  readonly deadline?: Duration;
+}
+
 /** What to seal anew: the versions of one secret, everything under one key (by id or alias), or everything. */
 export type RewrapScope = { readonly secret: string } | { readonly key: string } | 'all';
 

@@ -1,5 +1,5 @@
 import { type CmkRef, isCmkRef } from '../encryption/key-provider.js';
-import { KeyNotFoundError, KeyUnsupportedError } from '../encryption/keys/key-errors.js';
+import { KeyNotFoundError, KeyRequestError, KeyUnsupportedError } from '../encryption/keys/key-errors.js';
 import { addKeyVersion, type CmkRecord, type CmkVersionRecord, createdVersion } from '../encryption/keys/key-record.js';
 import type { KeyContext } from './key-parts.js';
 import { proofContext } from './key-publication.js';
@@ -21,6 +21,8 @@ export class KeyVersions {
     let made: CmkRef | undefined;
     let task = this.task({ id, version: 1 }, rewrap);
     await this.context.versions.keys.records.change(id, async (record) => {
+      if (record.movedTo !== undefined)
+        throw new KeyRequestError(`The key ${id} has made way for ${record.movedTo}. Rotate that one.`);
       const waiting = createdVersion(record);
       if (waiting !== undefined) {
         task = this.task({ id, version: waiting.version }, rewrap);

@@ -7,8 +7,10 @@ import { observed } from '../doors/observed.js';
 import { isSecretsError } from '../foundation/errors.js';
 import type { KeyDescription, KeyPage } from '../keys/key-descriptions.js';
 import type { KeyEvent, RewrapReport } from '../keys/key-events.js';
+import type { KeyMoveReport } from '../keys/key-move.js';
 import type {
   CreateKeyOptions,
+  MoveKeysOptions,
   RewrapScope,
   RotateKeyOptions,
   ScheduleDestructionOptions,
@@ -128,6 +130,17 @@ export class KeyDesk {
         ? { operation: 'rewrapKey', resource: keyResource('*') }
         : await this.#asked('rewrapKey', scope.key);
     return this.parts.door.write(this.caller, asked, work);
+  }
+
+  /**
+   * Moves everything from the keys of one provider to those of the other, while the application works; all instances must have been started with `movingKeys`. Called
+   * again, also elsewhere and after a crash, it goes on. Resolves with what is left under the old provider, which is needed no more when that is nothing.
+   * @throws KeyRequestError without `movingKeys`, or when the new provider has no key for one of the old
+   * @throws KeyNotPublishedError when some instance does not have the new keys by the deadline; nothing is sealed under them then
+   */
+  move(options: MoveKeysOptions = {}): Promise<KeyMoveReport> {
+    const asked: Asked = { operation: 'moveKeys', resource: keyResource('*') };
+    return this.parts.door.write(this.caller, asked, () => this.parts.keys.move(options));
   }
 
   /** Policies speak of ids: an alias must not be a way around them, so it is looked up before anything is decided. */

@@ -23,6 +23,8 @@ import { SecretsError } from '../foundation/errors.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import { StoreIntegrity } from '../integrity/store-integrity.js';
+import { refuseMovedStore } from '../store/move-records.js';
+import { isMovingStore } from '../store/moving-store.js';
 import type { AuditDeskParts } from '../manager/audit-desk.js';
 import { SecretReader } from '../manager/secret-reader.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
@@ -36,7 +38,7 @@ import type { Rotators } from '../rotation/rotators.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { sealedEntry, VersionStore } from '../versions/version-store.js';
 import { openAudit } from './open-audit.js';
-import { integrityEventOf, noticeOf, type Notice } from './notices.js';
+import { integrityEventOf, moveEventOf, noticeOf, type Notice } from './notices.js';
 import { versionOptions } from './version-options.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
 
@@ -121,6 +123,11 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
     else audit = await openAudit(options.audit, { principal, versions, integrity, clock, randomness, ids, warn });
     // What was found while the store was opened is told as well.
     integrity?.events$.subscribe((event) => void audit?.log.record(integrityEventOf(event)).catch(() => undefined));
+    if (isMovingStore(driver))
+      driver.moves$.subscribe((event) => {
+        const told = moveEventOf(event);
+        if (told !== undefined) void audit?.log.record(told).catch(() => undefined);
+      });
     policies = await openPolicies(options, { principal, versions, clock, randomness }, (report) => {
       const { notice, event } = noticeOf(report, principal.id);
       tell(notice);
@@ -189,6 +196,13 @@ async function wire(
   const instance = new Instance({ store, clock, randomness, processes, id: principal.instanceId ?? '', leaseMs });
   const joining = { operation: 'renewInstance', resource: STORE_RESOURCE, parameters: { leaseMs } } as const;
   await door.write(caller, joining, () => instance.join());
+  try {
+    // Of a move that began after the store was opened, and before this instance was seen.
+    await refuseMovedStore(store);
+  } catch (error) {
+    await instance.leave();
+    throw error;
+  }
   const instances = new InstanceWatch(store, clock, processes, leaseMs, () => instance.strainMs());
   const acknowledgements = new Acknowledgements(store, instance, clock, randomness);
   const reports = new FailureReports(store, instance.id);

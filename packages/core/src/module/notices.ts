@@ -2,6 +2,7 @@ import type { PolicyReport } from '../access/policy-store.js';
 import type { AuditEventInput } from '../audit/audit-event.js';
 import { isSecretsError } from '../foundation/errors.js';
 import type { IntegrityEvent } from '../integrity/integrity-findings.js';
+import type { MoveEvent } from '../store/move-events.js';
 
 /** Something an operator should know, for the application's logger. */
 export interface Notice {
@@ -45,6 +46,20 @@ export function integrityEventOf(event: IntegrityEvent): AuditEventInput {
   const { secretName, fromSequence, toSequence, reason } = event;
   const data = { ...(secretName === undefined ? {} : { secretName }), fromSequence, toSequence, reason };
   return { ...about, eventName: 'RestoreAccepted', additionalEventData: data };
+}
+
+/** What the audit log is told of a move between stores; of its progress nothing. */
+export function moveEventOf(event: MoveEvent): AuditEventInput | undefined {
+  const about = { eventRW: 'Write', eventType: 'ServiceEvent', resourceType: 'Store' } as const;
+  const { id } = event;
+  if (event.type === 'copying') return { ...about, eventName: 'StoreMoveBegun', additionalEventData: { id } };
+  if (event.type === 'given-up') return { ...about, eventName: 'StoreMoveGivenUp', additionalEventData: { id } };
+  if (event.type === 'failed')
+    return { ...about, eventName: 'StoreMoveFailed', additionalEventData: { id, code: event.code } };
+  if (event.type !== 'moved') return undefined;
+  const { entries, digest, frozenMs } = event;
+  const data = { id, entries, digest, frozenMs: Math.round(frozenMs) };
+  return { ...about, eventName: 'StoreMoved', additionalEventData: data };
 }
 
 function eventOf(eventName: string, additionalEventData: AuditEventInput['additionalEventData']): AuditEventInput {

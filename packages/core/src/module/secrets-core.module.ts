@@ -15,6 +15,8 @@ import { systemClock } from '../foundation/clock.js';
 import type { ChangeListener } from './change-listener.js';
 import { definitionsOf } from './definition-scan.js';
 import { logIntegrityEvent } from './integrity-log.js';
+import { logMoveEvent } from './move-log.js';
+import { isMovingStore } from '../store/moving-store.js';
 import { logRotationEvent } from './rotation-log.js';
 import { scheduleTimers } from './schedule-timers.js';
 import { SecretsExplorer } from './secrets-explorer.js';
@@ -74,6 +76,9 @@ export class SecretsCoreModule
     super();
     runtime.own?.engine.events$.subscribe((event) => logRotationEvent(this.logger, event));
     runtime.own?.integrity?.events$.subscribe((event) => logIntegrityEvent(this.logger, event));
+    const { store } = runtime.options;
+    if (store !== undefined && isMovingStore(store))
+      store.moves$.subscribe((event) => logMoveEvent(this.logger, event));
   }
 
   onModuleInit(): void {

@@ -6,6 +6,7 @@ import {
   SecretDeletedError,
 } from '../foundation/errors.js';
 import { redactError } from '../foundation/redaction.js';
+import { lastingRevision } from '../store/move-records.js';
 import { leaseTtlMs, type RotationPolicy } from '../versions/rotation-policy.js';
 import { addLease, leaseName, type SecretRecord, versionAt } from '../versions/secret-record.js';
 import { type EngineContext, loadVersion, messageOf, retryDelay } from './engine-context.js';
@@ -163,7 +164,8 @@ export class Leases {
     const found = (await versions.find(secretName))?.record;
     const policy = found?.rotation;
     // Grows with every commit, and so faster than anything that is counted in a record.
-    if (policy?.lease !== undefined) await this.#make(secretName, policy, await versions.store.revision(), found?.key);
+    if (policy?.lease !== undefined)
+      await this.#make(secretName, policy, await lastingRevision(versions.store), found?.key);
   }
 
   /** Whether there is a credential to be renewed: none is left when others revoked it, or while a new one could not be made. */

@@ -8,6 +8,7 @@ import type { KeyProvider } from '../encryption/key-provider.js';
 import type { Keyring } from '../encryption/keyring.js';
 import { KeyRegister } from '../encryption/keys/key-register.js';
 import { openStoreRecord } from '../integrity/store-opening.js';
+import { refuseMovedStore } from '../store/move-records.js';
 import type { StoreDriver, StoreEntry, StoreHint } from '../store/store-driver.js';
 import {
   distinct,
@@ -88,6 +89,7 @@ export class VersionStore {
     const { store, integrity, keys, randomness, ids, clock } = this.options;
     await keys.open();
     await store.open();
+    await refuseMovedStore(store);
     const parts = { keys, randomness, newStoreId: ids.next(), now: clock.now() };
     const { keyring } =
       integrity === undefined ? await openStoreRecord({ ...parts, store }) : await integrity.open(parts);
@@ -248,8 +250,8 @@ export class VersionStore {
   }
 
   /** Seals what stands under a key of the store and is no secret's value, such as the key of the policies: it opens under that key only. */
-  async sealEntry(storeKey: string, plaintext: Uint8Array): Promise<Uint8Array> {
-    return (await this.values.seal(sealedEntry(storeKey), plaintext)).value ?? new Uint8Array();
+  sealEntry(storeKey: string, plaintext: Uint8Array): Promise<GuardedWrite> {
+    return this.values.seal(sealedEntry(storeKey), plaintext);
   }
 
   /**

@@ -6,6 +6,7 @@ import {
   type IdentityPolicy,
   type KeyProvider,
   memoryStore,
+  movingKeys,
   type PolicyStatement,
   principalOf,
   type SecretsModuleOptions,
@@ -101,7 +102,7 @@ export async function startDoors({
   const acting = rotator ?? new TargetRotator(target, undefined);
   const world = await startWorld({
     store: tracedStore(memoryStore(), traces),
-    keys: tracedKeys(ephemeralKeys(), traces),
+    keys: movingKeys({ from: tracedKeys(ephemeralKeys(), traces), to: tracedKeys(ephemeralKeys(), traces) }),
     policies: {
       builtIn: [everything(...statements)],
       ...(refreshIntervalMs === undefined ? {} : { refreshIntervalMs, maxStalenessMs: 3 * refreshIntervalMs }),

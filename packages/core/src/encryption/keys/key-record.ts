@@ -31,6 +31,8 @@ export interface CmkRecord {
   readonly description: string;
   readonly createdAt: number;
   readonly aliases: readonly string[];
+  /** The key of another provider that has taken its place, or is about to. */
+  readonly movedTo?: string;
   /** In the order they were made. */
   readonly versions: readonly CmkVersionRecord[];
 }
@@ -93,6 +95,11 @@ export function activate(record: CmkRecord, version: number, now: number): CmkRe
     if (one.version === version) return { ...one, state: 'active', activatedAt: now };
     return one.state === 'active' ? { ...one, state: 'decrypt-only' } : one;
   });
+}
+
+/** Leaves a key to unwrap, and wraps nothing under it any more. */
+export function retire(record: CmkRecord): CmkRecord {
+  return mapVersions(record, (one) => (one.state === 'active' ? { ...one, state: 'decrypt-only' } : one));
 }
 
 /** Disables one version, or all of them. */

@@ -35,6 +35,8 @@ interface Known {
 
 /** How long a record counts without a look at the store, should the hint of its change get lost. */
 const LONGEST_AGE_MS = 10_000;
+/** How often a store may be moved from one key provider to another, and back, and still be asked for a key by its first id. */
+const LONGEST_CHAIN = 8;
 
 /**
  * Which version of which master key seals, and which may open: what the store says of the keys, at hand for every value. Whoever seals commits on
@@ -104,7 +106,7 @@ export class KeyRegister {
    * @throws KeyNotFoundError, KeyInactiveError, KeyExhaustedError
    */
   async forSealing(id?: string): Promise<SealingKey> {
-    const { record, revision } = await this.#require(id ?? (await this.defaultId()));
+    const { record, revision } = await this.#sealing(id ?? (await this.defaultId()));
     const cmk = requireActive(record);
     const taking = this.wraps.take(cmk);
     if (taking !== undefined) await taking;
@@ -116,7 +118,7 @@ export class KeyRegister {
    * @throws KeyNotFoundError, KeyInactiveError
    */
   async activeVersion(id?: string): Promise<CmkRef> {
-    return requireActive((await this.#require(id ?? (await this.defaultId()))).record);
+    return requireActive((await this.#sealing(id ?? (await this.defaultId()))).record);
   }
 
   /**
@@ -146,6 +148,17 @@ export class KeyRegister {
     const loaded = await this.#load(id);
     if (loaded === undefined) throw new KeyNotFoundError(id);
     return loaded;
+  }
+
+  /** The record of the key to seal under: of one that was moved away from, that of the key in its place. */
+  async #sealing(id: string): Promise<Known> {
+    let known = await this.#require(id);
+    for (let steps = 0; steps < LONGEST_CHAIN; steps += 1) {
+      const { movedTo } = known.record;
+      if (movedTo === undefined || activeVersion(known.record) !== undefined) break;
+      known = await this.#require(movedTo);
+    }
+    return known;
   }
 
   #isFresh(loadedAt: number): boolean {
