@@ -26,7 +26,7 @@ export interface KeyDescription {
   readonly aliases: readonly string[];
   readonly description: string;
   readonly createdAt: number;
-  /** The key of another provider that has taken its place. */
+  /** The key of another provider that has taken its place, or is to take it once every instance has it. */
   readonly movedTo?: string;
   readonly versions: readonly KeyVersionDescription[];
   /** Values being sealed anew, and the latest round that came to its end. Only from `describeKey`. */

@@ -83,8 +83,7 @@ export class KeyMove {
   /** Of several instances, the first one decides. */
   async #decide(id: string, to: string, there: ReadonlySet<string>): Promise<string> {
     const { movedTo = to } = await this.#store.change(id, (record) => {
-      if (createdVersion(record) !== undefined)
-        throw new KeyRequestError(`A new version of ${id} is being published. Wait until it is in use, then move.`);
+      refuseUnpublished(record);
       if (record.movedTo === to || (record.movedTo !== undefined && there.has(record.movedTo))) return undefined;
       return { record: { ...record, movedTo: to } };
     });
@@ -116,6 +115,7 @@ export class KeyMove {
       const { record } = await this.#store.get(from);
       for (const alias of record.aliases) await this.#store.setAlias(alias, to);
       await this.#store.change(from, (before) => {
+        refuseUnpublished(before);
         isRetired = before.aliases.length === 0;
         return isRetired && activeVersion(before) !== undefined ? { record: retire(before) } : undefined;
       });
@@ -171,6 +171,12 @@ async function made(record: CmkRecord, provider: KeyProvider): Promise<string> {
   throw new KeyRequestError(
     `The key provider ${provider.name} makes no keys itself. Say which of its keys takes the place of ${record.id}: keys.move({ into: { '${record.aliases[0] ?? record.id}': … } }).`,
   );
+}
+
+/** It would come into use after the others are out of it. */
+function refuseUnpublished(record: CmkRecord): void {
+  if (createdVersion(record) === undefined) return;
+  throw new KeyRequestError(`A new version of ${record.id} is being published. Wait until it is in use, then move.`);
 }
 
 function isText(text: string | undefined): text is string {

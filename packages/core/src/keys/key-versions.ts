@@ -1,6 +1,12 @@
 import { type CmkRef, isCmkRef } from '../encryption/key-provider.js';
 import { KeyNotFoundError, KeyRequestError, KeyUnsupportedError } from '../encryption/keys/key-errors.js';
-import { addKeyVersion, type CmkRecord, type CmkVersionRecord, createdVersion } from '../encryption/keys/key-record.js';
+import {
+  activeVersion,
+  addKeyVersion,
+  type CmkRecord,
+  type CmkVersionRecord,
+  createdVersion,
+} from '../encryption/keys/key-record.js';
 import type { KeyContext } from './key-parts.js';
 import { proofContext } from './key-publication.js';
 import type { PublicationTask } from './key-tasks.js';
@@ -21,7 +27,8 @@ export class KeyVersions {
     let made: CmkRef | undefined;
     let task = this.task({ id, version: 1 }, rewrap);
     await this.context.versions.keys.records.change(id, async (record) => {
-      if (record.movedTo !== undefined)
+      // While it waits for its successor to be published it goes on as before.
+      if (record.movedTo !== undefined && activeVersion(record) === undefined)
         throw new KeyRequestError(`The key ${id} has made way for ${record.movedTo}. Rotate that one.`);
       const waiting = createdVersion(record);
       if (waiting !== undefined) {
