@@ -42,6 +42,7 @@ const packages = {
 const cryptography = [
   '^packages/core/src/(encryption|integrity|audit|backup|foundation)/',
   '^packages/core/src/access/policy-records\\.ts$',
+  '^packages/core/src/store/copy-pass\\.ts$',
   '^packages/core/src/versions/rotation-policy\\.ts$',
   '^packages/backup/src/(backup-file|passphrase-stanza)\\.ts$',
   '^packages/mysql2/src/rotators/(native-password|rehearsal)\\.ts$',
