@@ -38,6 +38,19 @@ const packages = {
   testing: ['core'],
 };
 
+/** Where cryptography is done: these folders, and these files, which hash or draw something. The inventory of docs/threat-model.md. */
+const cryptography = [
+  '^packages/core/src/(encryption|integrity|audit|backup|foundation)/',
+  '^packages/core/src/access/policy-records\\.ts$',
+  '^packages/core/src/store/copy-pass\\.ts$',
+  '^packages/core/src/versions/rotation-policy\\.ts$',
+  '^packages/backup/src/(backup-file|passphrase-stanza)\\.ts$',
+  '^packages/mysql2/src/rotators/(native-password|rehearsal)\\.ts$',
+  '^packages/pg/src/rotators/(lease|passing-role|scram-verifier)\\.ts$',
+  '^packages/redis/src/scripts\\.ts$',
+  '^packages/typeorm/src/postgres-channels\\.ts$',
+];
+
 const anyOf = (names) => `(${names.join('|')})`;
 
 const layerRules = coreLayers.map((layer, index) => ({
@@ -101,6 +114,14 @@ export default {
       comment: 'The same pool serves Kysely, Drizzle, MikroORM, Prisma and the plain driver',
       from: { path: '^packages/((pg|mysql2)/src/pool|core/src/client/pool)/' },
       to: { path: '(^|node_modules/)(@nestjs/|typeorm(/|$))' },
+    },
+    {
+      name: 'cryptography-has-its-places',
+      severity: 'error',
+      comment:
+        'Whoever reviews it must find all of it: add the file to the list above, and to docs/threat-model.md what it does',
+      from: { path: '^packages/[^/]+/src/', pathNot: cryptography },
+      to: { path: '^(node:)?crypto$' },
     },
     {
       name: 'no-development-dependencies',

@@ -231,7 +231,7 @@ describe('a backup that is taken while 16 writers and a rotating pool work', () 
     await shop.manager.pauseRotation('ShopDb');
     const quietFile = path.join(folder, 'not-rotating.age');
     // What had begun goes on for a while.
-    for (let before = '', after = 'not looked at'; before !== after; ) {
+    for (let before = '', after = 'not looked at'; before !== after;) {
       before = await restingVersion(shop.manager);
       await exportStore(shop.manager, { file: quietFile, recipients: recipient, overwrite: true });
       after = await restingVersion(shop.manager);

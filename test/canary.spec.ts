@@ -1,179 +1,184 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import type { CanaryOrder } from 'nestjs-secrets-test/canary/canary-order';
 import { CREDENTIALS, type Strategy } from 'nestjs-secrets-test/crash/rotating-app';
-import { type PostgresServer, startPostgres } from 'nestjs-secrets-test/postgres-server';
-import { ChildProcesses, type ChildResult } from './support/child-process.js';
-import { formsOf, leaks } from './support/leak-search.js';
+import { describeWithMariadb } from 'nestjs-secrets-test/describe-with-mariadb';
+import { startMariadb } from 'nestjs-secrets-test/mariadb-server';
+import { startPostgres } from 'nestjs-secrets-test/postgres-server';
+import { type CanaryLife, filesUnder, type LifeServer, liveThrough } from './support/canary-life.js';
+import { ChildProcesses } from './support/child-process.js';
+import { leaks } from './support/leak-search.js';
 
-/** With characters that each way of writing it changes. */
-const canary = (name: string): string => `${name} "cänary" 'ß'/\\?&=${randomBytes(12).toString('hex')}`;
+interface WatchedServer extends LifeServer {
+  readonly dataFolder: string;
+  log(): string;
+  stop(): Promise<void>;
+}
 
-const children = new ChildProcesses();
-let server: PostgresServer;
-let folder: string;
+interface Watched {
+  readonly kind: 'postgres' | 'mariadb';
+  readonly strategies: readonly Strategy[];
+  /** Starts it so that it logs all it can. */
+  start(): Promise<WatchedServer>;
+  /** What the server logs of a rotation: that statements were sent, and the verifiers in them. */
+  readonly inLog: readonly (string | RegExp)[];
+  /** Files of the server that a value would stand in, were it sent. */
+  readonly inFiles: readonly RegExp[];
+  /** Has the server write what it holds in memory. */
+  readonly flush: string;
+}
 
-beforeAll(async () => {
-  server = await startPostgres({
-    settings: { log_statement: 'all', log_min_messages: 'debug1', log_connections: 'on' },
+/** What an application shows in its life that must be seen to have been shown. */
+const SHOWN = [
+  'schema mismatch',
+  'too large',
+  'conflict',
+  'no JSON',
+  'apply fails',
+  'undo fails',
+  'no such table',
+  'unreadable url',
+  'wrong key',
+  'undo of a rollback fails',
+  'rolled back',
+  'renew fails',
+  'store fails',
+  'audited',
+  'audit record',
+  'no place for a value',
+  'process report',
+  'rotation event',
+  'lifecycle event',
+  'key event',
+  'integrity event',
+  'anomaly',
+  'health',
+  'rewrap report',
+  'key disabled',
+  'value expired',
+  'secret deleted',
+  'denied',
+  'damaged',
+  'store verification',
+  'audit verification',
+];
+
+function livesOn({ kind, strategies, start, inLog, inFiles, flush }: Watched): void {
+  const children = new ChildProcesses();
+  let server: WatchedServer;
+  let folder: string;
+
+  beforeAll(async () => {
+    server = await start();
+    folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-canary-'));
+  }, 120_000);
+  afterAll(async () => {
+    children.killAll();
+    await server?.stop();
+    await rm(folder, { recursive: true, force: true });
   });
-  folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-canary-'));
-});
-afterAll(async () => {
-  children.killAll();
-  await server?.stop();
-  await rm(folder, { recursive: true, force: true });
-});
 
-async function orderFor(strategy: Strategy): Promise<CanaryOrder> {
-  const home = path.join(folder, strategy);
-  await mkdir(home);
-  const database = strategy.replace('-', '_');
-  await server.query(`CREATE DATABASE ${database}`);
-  const address = { host: server.host, port: server.port, database };
-  return {
-    place: { folder: home, strategy, roleName: database, server: address, admin: server.admin },
-    canaries: {
-      initial: canary('initial'),
-      put: canary('put'),
-      misfit: canary('misfit'),
-      oversized: canary('oversized'),
-      conflicting: canary('conflicting'),
-      inPostgres: canary('in postgres'),
-    },
-    madeFile: path.join(folder, `${strategy}-made.txt`),
-    copyFolder: path.join(folder, `${strategy}-copy`),
-  };
-}
-
-/** All that must not exist outside of an envelope: what the application was given, and what its rotator made. */
-async function secretsOf({ canaries, madeFile }: CanaryOrder): Promise<Map<string, string>> {
-  const made = (await readFile(madeFile, 'utf8')).trim().split('\n');
-  return new Map([
-    ...Object.entries(canaries),
-    ...made.map((password, index) => [`password ${index + 1}`, password] as const),
-  ]);
-}
-
-async function filesUnder(home: string): Promise<Map<string, string>> {
-  const files = new Map<string, string>();
-  for (const entry of await readdir(home, { recursive: true, withFileTypes: true })) {
-    const file = path.join(entry.parentPath, entry.name);
-    if (entry.isFile()) files.set(path.relative(folder, file), await readFile(file, 'latin1'));
-  }
-  return files;
-}
-
-/** latin1 keeps every byte of a binary file, so what is searched for there must be bytes too. */
-function asBytes(texts: ReadonlyMap<string, string>): Map<string, string> {
-  return new Map([...texts].map(([name, text]) => [name, Buffer.from(text, 'utf8').toString('latin1')]));
-}
-
-describe.each<Strategy>(['alternating-users', 'single-user'])(
-  'a talkative application in which everything goes wrong once (%s)',
-  (strategy) => {
-    let order: CanaryOrder;
-    let secrets: Map<string, string>;
-    let child: ChildResult;
+  describe.each(strategies)('a talkative application in which everything goes wrong once (%s)', (strategy) => {
+    let life: CanaryLife;
 
     beforeAll(async () => {
-      order = await orderFor(strategy);
-      child = await children.run('canary/canary-child', order, 110_000);
-      secrets = await secretsOf(order);
-    }, 120_000);
+      life = await liveThrough(children, server, folder, { name: strategy.replace('-', '_'), strategy, kind });
+    }, 160_000);
 
     it('lives to its end, having shown what it was to show', () => {
+      const { child, secrets, order } = life;
       expect({ code: child.code, stderr: child.stderr.slice(0, 3_000) }).toMatchObject({ code: 0 });
       expect(child.stdout.endsWith('lived to the end\n')).toBe(true);
-      for (const what of [
-        'schema mismatch',
-        'too large',
-        'conflict',
-        'apply fails',
-        'undo fails',
-        'no such table',
-        'wrong key',
-        'event',
-      ]) {
-        expect(child.stdout.includes(`\n${what}: `)).toBe(true);
-      }
+      expect(SHOWN.filter((what) => !child.stdout.includes(`\n${what}: `))).toEqual([]);
       expect(child.stdout).toContain('QueryFailedError');
-      // First version, rotation, four failures, and two rotations more.
-      expect(secrets.size).toBeGreaterThanOrEqual(6 + 8);
+      expect(child.stderr).toContain('a listener failed for [redacted]');
+      // What was given, first versions and rotations, some of which fail.
+      expect(secrets.size).toBeGreaterThanOrEqual(Object.keys(order.canaries).length + 12);
     });
 
-    it('I7 shows no value on stdout and stderr', () => {
+    it('I7 shows no value on stdout and stderr, in logs of Nest and TypeORM, errors, events, health, reports, options and the environment', () => {
       const output = new Map([
-        ['stdout', child.stdout],
-        ['stderr', child.stderr],
+        ['stdout', life.child.stdout],
+        ['stderr', life.child.stderr],
       ]);
-      expect(leaks(secrets, output)).toEqual([]);
+      expect(leaks(life.secrets, output)).toEqual([]);
     });
 
-    it('I7 leaves no value in the clear in the files of its store and beside its key', async () => {
-      const files = new Map([...(await filesUnder(order.place.folder)), ...(await filesUnder(order.copyFolder))]);
-      expect([...files.keys()]).toEqual(
+    it('I7 leaves no value in the clear in any file it writes: store, key, pino, audit log, diagnostic report, temporary files', () => {
+      expect([...life.files.keys()]).toEqual(
         expect.arrayContaining([
           expect.stringMatching(/secrets\.db$/),
           expect.stringMatching(/-wal$/),
           expect.stringMatching(/-shm$/),
-          expect.stringMatching(/audit-\d+\.jsonl$/),
+          expect.stringMatching(/local\.key$/),
+          expect.stringMatching(/pino\.log$/),
+          expect.stringMatching(/audit\/audit-\d+\.jsonl$/),
+          expect.stringMatching(/audit-by-hand\/audit-\d+\.jsonl$/),
+          expect.stringMatching(/report\.json$/),
         ]),
       );
-      expect(leaks(secrets, files)).toEqual([]);
-      expect(leaks(asBytes(secrets), files)).toEqual([]);
+      expect(leaks(life.secrets, life.files)).toEqual([]);
     });
 
-    it('I7 sends no value to PostgreSQL in a statement', () => {
+    it('I7 sends no value to the server in a statement', () => {
       const log = server.log();
-      expect(log).toContain('ALTER ROLE');
-      expect(log).toContain('SCRAM-SHA-256$');
-      expect(leaks(secrets, new Map([['the log of PostgreSQL', log]]))).toEqual([]);
+      for (const statement of inLog) expect(log).toMatch(statement);
+      expect(leaks(life.kept, new Map([['the log of the server', log]]))).toEqual([]);
     });
 
-    it('is searched in a way that finds what is there', async () => {
+    it('I7 leaves no value in the files of the server, its write-ahead log included', async () => {
+      await server.query(flush);
+      const files = await filesUnder(server.dataFolder);
+      for (const file of inFiles)
+        expect([...files.keys()]).toEqual(expect.arrayContaining([expect.stringMatching(file)]));
+      expect(leaks(life.kept, files)).toEqual([]);
+      // A store is in there, and is read: the names of its secrets are not sealed.
+      expect(leaks(new Map([['a name', 'InStore']]), files)).not.toEqual([]);
+    }, 120_000);
+
+    it('is searched in a way that finds what is there', () => {
+      const { child, files, order } = life;
       const name = new Map([['the name of a secret', CREDENTIALS]]);
       expect(leaks(name, new Map([['stdout', child.stdout]]))).toHaveLength(1);
-      expect(leaks(name, await filesUnder(order.copyFolder))).not.toEqual([]);
+      for (const file of ['secrets.db', 'report.json', 'pino.log', 'local.key'])
+        expect([...files.keys()].some((known) => known.endsWith(file))).toBe(true);
+      expect(leaks(name, files)).not.toEqual([]);
       const role = new Map([['the name of a role', order.place.roleName]]);
-      expect(leaks(role, new Map([['the log of PostgreSQL', server.log()]]))).toHaveLength(1);
+      expect(leaks(role, new Map([['the log of the server', server.log()]]))).toHaveLength(1);
     });
-  },
-);
-
-describe('the search for canaries', () => {
-  it.each([
-    'plain',
-    'in JSON',
-    'in JSON in JSON',
-    'URL-encoded',
-    'hex',
-    'HEX',
-    'base64',
-    'base64 in the midst',
-    'base64url',
-  ])('finds one that is planted %s', (how) => {
-    const text = canary('planted');
-    const written: Record<string, string> = {
-      plain: text,
-      'in JSON': JSON.stringify({ text }),
-      'in JSON in JSON': JSON.stringify(JSON.stringify({ text })),
-      'URL-encoded': `?q=${encodeURIComponent(text)}`,
-      hex: Buffer.from(text).toString('hex'),
-      HEX: Buffer.from(text).toString('hex').toUpperCase(),
-      base64: Buffer.from(text).toString('base64'),
-      'base64 in the midst': Buffer.from(`{"x":"${text}","y":1}`).toString('base64'),
-      base64url: Buffer.from(`ab${text}c`).toString('base64url'),
-    };
-    const places = new Map([['a log', `before ${written[how]} after`]]);
-    expect(leaks(new Map([['planted', text]]), places)).toHaveLength(1);
-    expect(leaks(new Map([['another', canary('planted')]]), places)).toEqual([]);
   });
+}
 
-  it('looks for no form so short that it could be anywhere', () => {
-    expect(Math.min(...[...formsOf(canary(''))].map(({ length }) => length))).toBeGreaterThan(20);
+describe('on PostgreSQL', () => {
+  livesOn({
+    kind: 'postgres',
+    strategies: ['alternating-users', 'single-user'],
+    start: () =>
+      startPostgres({ settings: { log_statement: 'all', log_min_messages: 'debug1', log_connections: 'on' } }),
+    inLog: ['ALTER ROLE', 'SCRAM-SHA-256$'],
+    inFiles: [/pg_wal\/[0-9A-F]{24}$/],
+    flush: 'CHECKPOINT',
+  });
+});
+
+describeWithMariadb('on MariaDB', () => {
+  livesOn({
+    kind: 'mariadb',
+    strategies: ['alternating-users', 'dual-password'],
+    start: () =>
+      startMariadb({
+        generalLog: true,
+        settings: {
+          'log-bin': 'binary-log',
+          'server-id': '1',
+          'slow-query-log': '1',
+          'long-query-time': '0',
+          'innodb-log-file-size': '8M',
+        },
+      }),
+    inLog: ['ALTER USER', /USING '\*[0-9A-F]{40}'/],
+    inFiles: [/ib_logfile0$/, /ibdata1$/, /binary-log\.\d+$/, /-slow\.log$/, /nestjs_secrets\.ibd$/],
+    flush: 'FLUSH LOGS',
   });
 });

@@ -3,6 +3,7 @@ import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { benchAccess } from './access.js';
 import { benchAudit } from './audit.js';
+import { benchBackup } from './backup.js';
 import { benchDoors } from './doors.js';
 import { benchEnvelope } from './envelope.js';
 import { benchFleet } from './fleet.js';
@@ -30,6 +31,7 @@ const BENCHMARKS = new Map<string, { readonly byDefault: boolean; run(options: O
   ['guarded', { byDefault: true, run: (options) => benchGuarded(options) }],
   ['store', { byDefault: true, run: () => benchStore() }],
   ['integrity', { byDefault: true, run: ({ secrets }) => benchIntegrity({ secrets }) }],
+  ['backup', { byDefault: true, run: ({ secrets }) => benchBackup({ secrets: Math.min(secrets, 10_000) }) }],
   ['stores', { byDefault: true, run: () => benchStores() }],
   ['pool', { byDefault: true, run: (options) => benchPool(options) }],
   ['fleet', { byDefault: true, run: ({ promotions }) => benchFleet({ promotions }) }],

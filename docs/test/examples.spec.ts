@@ -2,11 +2,13 @@ import { mkdir, mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { ConsoleLogger } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { SecretsManager } from '@nestjs-secrets/core';
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource } from 'typeorm';
 import { main as backupAndRestore } from '../examples/backup-and-restore.js';
+import { main as censoredLogs } from '../examples/censored-logs.js';
 import { main as customRotator } from '../examples/custom-rotator.js';
 import { main as leakedKey } from '../examples/leaked-key.js';
 import { main as moving } from '../examples/moving.js';
@@ -28,6 +30,17 @@ describe('the examples of the guide', () => {
 
   it('backup-and-restore.ts', async () => {
     expect(await backupAndRestore()).toEqual({ isComplete: true, imported: 1, look: [], value: 'a value' });
+  });
+
+  it('censored-logs.ts', async () => {
+    const lines: unknown[] = [];
+    class Collecting extends ConsoleLogger {
+      protected override printMessages(messages: unknown[], context?: string): void {
+        if (context === 'Payments') lines.push(...messages);
+      }
+    }
+    await censoredLogs(new Collecting());
+    expect(lines).toEqual(['charge failed: {"key":"[redacted]","authorization":"Basic [redacted]To="}']);
   });
 
   it('custom-rotator.ts', async () => {

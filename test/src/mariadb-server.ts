@@ -18,6 +18,8 @@ export interface MariadbServer {
   readonly database: string;
   /** May do everything, from anywhere; there is no other account that logs in. */
   readonly admin: { readonly username: string; readonly password: string };
+  /** Where the server keeps its files. */
+  readonly dataFolder: string;
   /** The process id of the server. */
   readonly pid: number;
   /** Runs one statement as the administrator, on a connection of its own; bound values are sent in the text (no prepared statement). */
@@ -108,6 +110,7 @@ export async function startMariadb(options: MariadbServerOptions = {}): Promise<
     port,
     database,
     admin,
+    dataFolder,
     get pid() {
       return running.pid;
     },

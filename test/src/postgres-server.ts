@@ -12,6 +12,8 @@ export interface PostgresServer {
   readonly database: string;
   /** The superuser. */
   readonly admin: { readonly username: string; readonly password: string };
+  /** Where the server keeps its files. */
+  readonly dataFolder: string;
   /** The process id of the server. */
   readonly pid: number;
   /** Runs one statement as the superuser, on a connection of its own. */
@@ -74,6 +76,7 @@ export async function startPostgres(options: PostgresServerOptions = {}): Promis
     port,
     database,
     admin,
+    dataFolder,
     pid,
     async query<R extends pg.QueryResultRow>(sql: string, values?: unknown[]) {
       const client = new pg.Client({

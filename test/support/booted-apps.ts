@@ -1,4 +1,4 @@
-import type { DynamicModule, INestApplicationContext } from '@nestjs/common';
+import type { DynamicModule, INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { ephemeralKeys, memoryStore, SecretsModule } from '@nestjs-secrets/core';
 
@@ -6,7 +6,7 @@ import { ephemeralKeys, memoryStore, SecretsModule } from '@nestjs-secrets/core'
 export class BootedApps {
   readonly #apps: INestApplicationContext[] = [];
 
-  async boot(...imports: DynamicModule[]): Promise<INestApplicationContext> {
+  async boot(...imports: (DynamicModule | Type)[]): Promise<INestApplicationContext> {
     const app = await NestFactory.createApplicationContext(
       { module: class Root {}, imports },
       { logger: false, abortOnError: false },

@@ -178,6 +178,23 @@ describe('a backup in a file', () => {
     expect((await readdir(folder)).filter((name) => name.endsWith('.new') || join(folder, name) === file)).toEqual([]);
   });
 
+  it('I8 is none when its event is not taken, which comes last', async () => {
+    const from = await started();
+    await from.createSecret('One', 1);
+    const file = fresh();
+    const unrecorded = {
+      backup: {
+        importStore: from.backup.importStore.bind(from.backup),
+        exportStore: async (write: Parameters<SecretsManager['backup']['exportStore']>[0]) => {
+          await from.backup.exportStore(write);
+          throw new Error('the log does not take it');
+        },
+      },
+    };
+    await expect(exportStore(unrecorded, { file, recipients: keys.recipient })).rejects.toThrow('the log');
+    expect((await readdir(folder)).filter((name) => name.endsWith('.new') || inFolder(name) === file)).toEqual([]);
+  });
+
   it('cannot be made for nobody, and says so without quoting what it was given', async () => {
     const from = await started();
     const file = fresh();

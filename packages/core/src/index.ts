@@ -4,6 +4,7 @@ export * from './foundation/ids.js';
 export * from './foundation/randomness.js';
 export * from './foundation/random-password.js';
 export * from './foundation/redaction.js';
+export * from './foundation/log-censor.js';
 export * from './store/store-driver.js';
 export * from './store/store-request.js';
 export * from './store/hint-listeners.js';
@@ -77,7 +78,9 @@ export {
   type AccessControl,
   type AuthorizeOptions,
 } from './module/authorize.guard.js';
+export * from './module/censored-logger.js';
 export * from './module/on-secret-change.decorator.js';
+export * from './module/pino-censor.js';
 export * from './module/rotator.decorator.js';
 export * from './module/secret-tokens.js';
 export * from './module/secrets-health.js';

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import { describe, expect, it } from '@jest/globals';
 import { redactError, redactText, secretStrings } from '@nestjs-secrets/core';
+import { decodeValue } from '../src/versions/secret-value.js';
 
 const CANARY = 'p@ss/wörd "x" +canary?';
 const forms = (value: string): string[] => [
@@ -137,5 +138,21 @@ describe('redactError', () => {
   it('does not bring back a cause that is no error', () => {
     const clean = redactError(new Error('x', { cause: { password: CANARY } }), []);
     expect(shown(clean)).not.toContain('canary');
+  });
+});
+
+describe('a value that was opened and is no JSON', () => {
+  it('is not quoted, though JSON.parse does so', () => {
+    const parse = (): unknown => JSON.parse(CANARY);
+    expect(parse).toThrow(/p@ss/);
+    const decode = (): unknown => decodeValue('Token', Buffer.from(`j${CANARY}`));
+    expect(decode).toThrow('its value is not JSON');
+    let thrown = new Error('nothing was thrown');
+    try {
+      decode();
+    } catch (error) {
+      if (error instanceof Error) thrown = error;
+    }
+    expect(shown(thrown)).not.toContain('p@ss');
   });
 });

@@ -9,6 +9,7 @@ import {
   type SecretRotator,
   SecretsError,
 } from '@nestjs-secrets/core';
+import { contentOf, exported } from './support/backup-world.js';
 import { type Fleet, LEASE_MS, type Member, startFleet } from './support/fleet.js';
 import { holdOn, type Login } from './support/world.js';
 
@@ -120,6 +121,20 @@ describe('credentials that belong to one instance', () => {
     expect([opens(first.value), opens(second.value), target.accounts.size]).toEqual([true, true, 2]);
     for (const { validUntil } of target.accounts.values()) expect(validUntil).toBe(fleet.clock.now() + TTL_MS);
     expect(await one.secret('Leased')).toBe(first);
+  });
+
+  it('are in a backup, and revoked where it is restored, since their instances are not there', async () => {
+    const { target, one, other } = await startLeasing();
+    await other.secret('Leased');
+    const { bytes, summary } = await exported(one.manager);
+    expect(bytes.includes(`Leased@${other.id}`)).toBe(true);
+    const next = await startFleet({ size: 1, others: () => [new LeaseRotator(target)] });
+    await next.at(0).manager.backup.importStore(contentOf(bytes), { signedBy: summary.signedBy, onConflict: 'skip' });
+    expect(await kept(next)).not.toEqual([]);
+    expect(target.accounts.size).toBe(1);
+    await next.clock.advance(10 * LEASE_MS);
+    expect(target.accounts.size).toBe(0);
+    expect((await kept(next)).filter((key) => key.startsWith('secret/'))).toEqual([]);
   });
 
   it('are renewed in time, for as long as the instance lives', async () => {

@@ -3,7 +3,6 @@ import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { alibabaKmsKeys } from '@nestjs-secrets/alibaba';
 import { awsKmsKeys } from '@nestjs-secrets/aws';
-import { generateBackupIdentity, inspectBackup } from '@nestjs-secrets/backup';
 import {
   type DatabaseCredentials,
   type KeyProvider,
@@ -74,9 +73,6 @@ export async function runCompanions(): Promise<void> {
         deadlineMs: 1_000,
       }),
     );
-    const { identity } = await generateBackupIdentity();
-    await assert.rejects(inspectBackup({ file: '/nowhere/backup.age', identity }), { code: 'BACKUP_FILE' });
-
     const token = pkcs11Keys({ library: '/nowhere/libnothing.so', token: 'mine', pin: '1234', id: 'app' });
     await assert.rejects(token.open(), { code: 'KEY_PROVIDER_INVALID' });
 

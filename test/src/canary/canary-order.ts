@@ -1,8 +1,43 @@
 import type { AppPlace } from '../crash/rotating-app.js';
 
-/** The child's one argument, in JSON. */
+/** What an application lives through, beside its start and its end. */
+export type Chapter =
+  | 'listener'
+  | 'creation'
+  | 'manager'
+  | 'rotation'
+  | 'queries'
+  | 'rollback'
+  | 'lease'
+  | 'store'
+  | 'audit'
+  | 'keys'
+  | 'ends'
+  | 'reports'
+  | 'loggers'
+  | 'process-report';
+
+export const CHAPTERS: readonly Chapter[] = [
+  'listener',
+  'creation',
+  'manager',
+  'rotation',
+  'queries',
+  'rollback',
+  'lease',
+  'store',
+  'audit',
+  'keys',
+  'ends',
+  'reports',
+  'loggers',
+  'process-report',
+];
+
+/** In a file whose path is the child's one argument, since a command line can be seen by all; the child deletes it. */
 export interface CanaryOrder {
   readonly place: AppPlace;
+  readonly chapters: readonly Chapter[];
   /** Values the application is given; none of them may be seen anywhere. */
   readonly canaries: {
     readonly initial: string;
@@ -13,10 +48,14 @@ export interface CanaryOrder {
     readonly oversized: string;
     /** Offered under a version id that has another value. */
     readonly conflicting: string;
-    /** Put into a store on PostgreSQL, all statements logged. */
-    readonly inPostgres: string;
+    /** Put into a store on the server, all statements logged. */
+    readonly inStore: string;
+    /** Given to a store on the server in the clear, past the manager: the server gets to see it, nobody else. */
+    readonly givenToStore: string;
+    /** In a URL that cannot be read. */
+    readonly inUrl: string;
   };
-  /** The passwords that the rotator makes are written here, a line each. The only file that may show them. */
+  /** What rotators make is written here, a line each. The only file that may show it. */
   readonly madeFile: string;
   /** Where copies of the store's files go while the application has them open. */
   readonly copyFolder: string;

@@ -1,35 +1,44 @@
 import { appendFileSync } from 'node:fs';
-import type { DatabaseCredentials } from '@nestjs-secrets/core';
-import type { PostgresRotator } from '@nestjs-secrets/pg';
+import type { DatabaseCredentials, SecretRotator } from '@nestjs-secrets/core';
+import type { DatabaseRotator } from '../crash/target-kinds.js';
+import { carelessError } from './careless-error.js';
 
 export type FailingStep = 'create' | 'apply' | 'verify' | 'retire' | 'undo';
 
-/** An error as careless code throws it: the values in its message, its cause and its properties. */
-function carelessError(step: FailingStep, values: readonly (DatabaseCredentials | undefined)[]): Error {
-  const shown = JSON.stringify(values);
-  const cause = Object.assign(new Error(`could not log in with ${shown}`), { connectionString: shown });
-  return Object.assign(new Error(`${step} failed for ${shown}, also ${encodeURIComponent(shown)}`, { cause }), {
-    query: `ALTER ROLE x PASSWORD '${values[0]?.password ?? ''}'`,
-    parameters: values,
-  });
+/** What logs the values of a step, while there is one. */
+export interface Gossip {
+  say?: (values: readonly unknown[]) => void;
 }
 
-/** A rotator that notes down the passwords it makes and fails at the steps in `failing`, telling all it knows. */
+/** A rotator that notes down the passwords it makes, gossips, and fails at the steps in `failing`, telling all it knows. */
 export function talkativeRotator(
-  rotator: PostgresRotator,
+  rotator: DatabaseRotator,
   madeFile: string,
   failing: ReadonlySet<FailingStep>,
-): PostgresRotator {
+  gossip: Gossip,
+): DatabaseRotator {
+  return { name: rotator.name, ...talkative(rotator, madeFile, failing, gossip) };
+}
+
+function talkative(
+  rotator: SecretRotator<DatabaseCredentials>,
+  madeFile: string,
+  failing: ReadonlySet<FailingStep>,
+  gossip: Gossip,
+): SecretRotator<DatabaseCredentials> {
   const failAt = (step: FailingStep, values: readonly (DatabaseCredentials | undefined)[]): void => {
+    gossip.say?.(values);
     if (failing.has(step)) throw carelessError(step, values);
   };
   return {
-    name: rotator.name,
+    strategy: rotator.strategy,
     identities: rotator.identities && (() => rotator.identities?.() ?? []),
     identityOf: rotator.identityOf && ((value) => rotator.identityOf?.(value) ?? ''),
+    rehearsal: rotator.rehearsal && (() => talkative(rotator.rehearsal?.() ?? rotator, madeFile, failing, gossip)),
     async create(context) {
       const made = await rotator.create(context);
       appendFileSync(madeFile, `${made.password}\n`);
+      gossip.say?.([made]);
       failAt('create', [context.current?.value]);
       return made;
     },

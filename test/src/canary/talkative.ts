@@ -11,8 +11,15 @@ export function show(what: string, thing: unknown): void {
   process.stdout.write(`${what}: ${forms.join('\n')}\n`);
 }
 
+/** The same, and past what a thing has to say of itself. */
+export function showBare(what: string, thing: object): void {
+  show(what, thing);
+  show(`${what}, bare`, inspect(thing, { depth: 4, showHidden: true, customInspect: false, maxStringLength: null }));
+  show(`${what}, spread`, { ...thing });
+}
+
 /** Waits for what must fail and shows its error. */
-export async function showFailure(what: string, attempt: () => Promise<unknown>): Promise<void> {
+export async function showFailure(what: string, attempt: () => unknown): Promise<void> {
   let outcome: unknown;
   try {
     outcome = await attempt();

@@ -4,8 +4,10 @@ import type { UseCounter } from '../audit/use-counts.js';
 import type { Clock } from '../foundation/clock.js';
 import type { CredentialFailure } from '../fleet/failure-reports.js';
 import { SecretExpiredError, SecretUnavailableError } from '../foundation/errors.js';
+import type { LogCensor } from '../foundation/log-censor.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { ConcealedVersion, type SecretVersion } from '../versions/secret-version.js';
+import { LiveValues } from './live-values.js';
 import { SECRET_LINK, type SecretAttachment, type SecretConsumer, type SecretLink } from './secret-link.js';
 import type { SecretSnapshot, SecretSource } from './secret-source.js';
 import type { Secret, SecretChange } from './secret.js';
@@ -14,6 +16,8 @@ export interface SecretHandleParts {
   readonly source: SecretSource;
   readonly definitions: SecretDefinitions;
   readonly clock: Clock;
+  /** Told which values are live, so that logs do not show them. */
+  readonly censor?: LogCensor;
 }
 
 const LOOKS_AT_CANDIDATES = 5;
@@ -52,6 +56,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   #waking: Promise<void> | undefined;
   readonly #changes: BehaviorSubject<SecretChange<T>>;
   readonly #consumers = new Set<SecretConsumer>();
+  readonly #live: LiveValues;
 
   private constructor(
     readonly name: string,
@@ -59,6 +64,8 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
     first: HeldVersion<T>,
   ) {
     this.#held = first;
+    this.#live = new LiveValues(parts.censor);
+    this.#live.move(first);
     this.#pauses = parts.source.pauses?.() ?? 0;
     this.#changes = new BehaviorSubject<SecretChange<T>>(
       new ConcealedChange(name, first.versionId, first.value, undefined, false),
@@ -120,6 +127,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
       if (held.some(({ promotion }) => promotion < this.#held.promotion)) continue;
       // The hint of a change was lost, so the handle catches up first: what is current is for whoever asks to know.
       if (held.some(({ promotion }) => promotion > this.#held.promotion) && (await this.#caughtUp())) continue;
+      this.#live.tryOut(held);
       return held.map(({ versionId, value }) => new ConcealedVersion(this.name, versionId, value));
     }
     // A source that stays behind what it has said before knows of no candidates that could be believed.
@@ -155,6 +163,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   close(): void {
     this.#closed = true;
     this.#changes.complete();
+    this.#live.clear();
   }
 
   toString(): string {
@@ -212,6 +221,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   #move(next: HeldVersion<T>, rolledBack: boolean): void {
     const previousVersionId = this.#held.versionId;
     this.#held = next;
+    this.#live.move(next);
     this.#rolledBack = rolledBack;
     this.#changes.next(new ConcealedChange(this.name, next.versionId, next.value, previousVersionId, rolledBack));
     this.#acknowledge();
@@ -220,6 +230,7 @@ export class SecretHandle<T = unknown> implements Secret<T>, SecretLink<T> {
   /** Comes after the consumers have been told, so that none can hold an old version unnoticed. */
   #acknowledge(): void {
     const held = [...this.#consumers].map((consumer) => ({ label: consumer.label, versionIds: [...consumer.holds()] }));
+    if (!this.#closed) this.#live.use(held.flatMap(({ versionIds }) => versionIds));
     const { promotion, versionId } = this.#held;
     this.parts.source.acknowledge?.({ secretName: this.name, promotion, versionId, held });
   }

@@ -1,61 +1,27 @@
-/** Shorter strings are left alone: blotting them out would mangle ordinary words. */
-const SHORTEST_REDACTED = 6;
+import { blotOut, type Span } from './blot.js';
+import { formsOf } from './secret-forms.js';
+import { secretParts } from './secret-parts.js';
+
 const DEEPEST_CAUSE = 5;
-const BLOT = '[redacted]';
 
 /**
- * Every string a value consists of, in the forms a message may show it: as it is, URL-encoded, JSON-escaped, base64, base64url and hex. Parts of
- * fewer than 6 characters or bytes are not among them.
+ * Every string a value consists of, in the forms a message may show it: as it is, escaped (JSON, JavaScript, SQL, URL), base64, base64url and
+ * hex. Parts of fewer than 6 characters or bytes are not among them.
  */
 export function secretStrings(value: unknown, found: Set<string> = new Set()): Set<string> {
-  collect(value, found, new Set());
+  for (const part of secretParts(value)) for (const form of formsOf(part)) found.add(form);
   return found;
-}
-
-function collect(value: unknown, found: Set<string>, seen: Set<object>): void {
-  if (typeof value === 'string') {
-    if (value.length < SHORTEST_REDACTED) return;
-    const bytes = Buffer.from(value, 'utf8');
-    found.add(value);
-    found.add(JSON.stringify(value).slice(1, -1));
-    // By way of UTF-8, since encodeURIComponent throws at half a surrogate pair.
-    found.add(encodeURIComponent(bytes.toString('utf8')));
-    addEncodings(bytes, found);
-  } else if (value instanceof Uint8Array) {
-    if (value.byteLength < SHORTEST_REDACTED) return;
-    const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-    found.add(bytes.toString('utf8'));
-    addEncodings(bytes, found);
-  } else if (typeof value === 'object' && value !== null && !seen.has(value)) {
-    seen.add(value);
-    for (const part of Object.values(value)) collect(part, found, seen);
-  }
-}
-
-function addEncodings(bytes: Buffer, found: Set<string>): void {
-  // Without the padding, so that padded and unpadded text both match.
-  found.add(bytes.toString('base64').replace(/=+$/, ''));
-  found.add(bytes.toString('base64url'));
-  found.add(bytes.toString('hex'));
 }
 
 /** The text with every occurrence of the strings blotted out, overlapping ones as a whole. */
 export function redactText(text: string, strings: Iterable<string>): string {
-  const spans: [start: number, end: number][] = [];
+  const spans: Span[] = [];
   for (const string of strings) {
     if (string === '') continue;
     for (let at = text.indexOf(string); at !== -1; at = text.indexOf(string, at + 1))
       spans.push([at, at + string.length]);
   }
-  spans.sort(([one], [other]) => one - other);
-  let redacted = '';
-  let done = 0;
-  for (const [start, end] of spans) {
-    // A span that begins inside the one before it extends the same blot.
-    if (start >= done) redacted += text.slice(done, start) + BLOT;
-    done = Math.max(done, end);
-  }
-  return redacted + text.slice(done);
+  return blotOut(text, spans);
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Clock } from '../foundation/clock.js';
+import type { LogCensor } from '../foundation/log-censor.js';
 import type { Ids } from '../foundation/ids.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { ProcessTable } from '../fleet/process-identity.js';
@@ -52,6 +53,8 @@ export interface SecretsModuleOptions {
   readonly rotate?: boolean;
   /** How this process stands among those that share its store. */
   readonly instance?: InstanceOptions;
+  /** A censor that a logger has which was made before the application; by default there is one of its own, which can be injected as `LogCensor`. */
+  readonly censor?: LogCensor;
   /** How long before a version expires that is told, longest first; 7 days, 1 day and 1 hour by default. All instances of a store should have the same. */
   readonly expiryWarnings?: readonly Duration[];
   /** The most versions a secret may have, 100 by default, and the most bytes a value may have, 65,536 by default and at most 1,000,000. */

@@ -3,6 +3,7 @@ import type { SecretHandle } from '../client/secret-handle.js';
 import { systemClock } from '../foundation/clock.js';
 import { SecretsError } from '../foundation/errors.js';
 import { randomIds } from '../foundation/ids.js';
+import { LogCensor } from '../foundation/log-censor.js';
 import { cryptoRandomness } from '../foundation/randomness.js';
 import type { WantedSecret } from '../manager/requests.js';
 import type { ScheduleTimers } from '../rotation/rotation-scheduler.js';
@@ -26,6 +27,7 @@ export class SecretsRuntime {
     readonly definitions: SecretDefinitions,
     readonly rotators: Rotators,
     readonly handles: SecretHandles,
+    readonly censor: LogCensor,
     /** Undefined when secrets come from a foreign source. */
     readonly own: ManagerRuntime | undefined,
   ) {}
@@ -40,8 +42,10 @@ export class SecretsRuntime {
     tell: (notice: Notice) => void = () => undefined,
   ): Promise<SecretsRuntime> {
     const { clock = systemClock, randomness = cryptoRandomness, ids = randomIds } = options;
+    // Of its own randomness, so that the sequence of a seeded one does not depend on it.
+    const { censor = new LogCensor() } = options;
     const definitions = new SecretDefinitions();
-    const rotators = new Rotators();
+    const rotators = new Rotators(censor);
     for (const rotator of options.rotators ?? []) rotators.add(rotator.name, rotator);
     const own =
       options.source === undefined
@@ -50,8 +54,9 @@ export class SecretsRuntime {
     const source = options.source ?? own?.source;
     if (source === undefined) throw new SecretsError('MODULE_OPTIONS_INVALID', 'There is no source of secrets.');
     const { bootTimeoutMs = 10_000, refreshIntervalMs = 60_000 } = options;
-    const handles = new SecretHandles({ source, definitions, clock, randomness, bootTimeoutMs, refreshIntervalMs });
-    return new SecretsRuntime(options, definitions, rotators, handles, own);
+    const parts = { source, definitions, clock, randomness, censor };
+    const handles = new SecretHandles({ ...parts, bootTimeoutMs, refreshIntervalMs });
+    return new SecretsRuntime(options, definitions, rotators, handles, censor, own);
   }
 
   /**

@@ -1,6 +1,7 @@
 import { type DynamicModule, type InjectionToken, Module, type ModuleMetadata, type Provider } from '@nestjs/common';
 import { decideForHandler } from '../doors/guarding.js';
 import { SecretsError } from '../foundation/errors.js';
+import { LogCensor } from '../foundation/log-censor.js';
 import type { SecretHandle } from '../client/secret-handle.js';
 import { StoreIntegrity } from '../integrity/store-integrity.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
@@ -73,8 +74,9 @@ function root(core: DynamicModule, isGlobal: boolean): DynamicModule {
         inject: [SECRETS_RUNTIME],
         useFactory: (runtime: SecretsRuntime) => new SecretsHealthIndicator(runtime),
       },
+      { provide: LogCensor, inject: [SECRETS_RUNTIME], useFactory: (runtime: SecretsRuntime) => runtime.censor },
     ],
-    exports: [SecretsManager, StoreIntegrity, ACCESS_CONTROL, SecretsHealthIndicator],
+    exports: [SecretsManager, StoreIntegrity, ACCESS_CONTROL, SecretsHealthIndicator, LogCensor],
   };
 }
 
