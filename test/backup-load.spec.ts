@@ -231,7 +231,7 @@ describe('a backup that is taken while 16 writers and a rotating pool work', () 
     await shop.manager.pauseRotation('ShopDb');
     const quietFile = path.join(folder, 'not-rotating.age');
     // What had begun goes on for a while.
-    for (let before = '', after = 'not looked at'; before !== after; ) {
+    for (let before = '', after = 'not looked at'; before !== after;) {
       before = await restingVersion(shop.manager);
       await exportStore(shop.manager, { file: quietFile, recipients: recipient, overwrite: true });
       after = await restingVersion(shop.manager);
@@ -284,5 +284,5 @@ describe('a backup that is taken while 16 writers and a rotating pool work', () 
     await late.creds.refresh();
     expect((await late.pool.query('SELECT session_user AS name')).rows[0].name).toMatch(/^shop_/);
     await late.pool.end();
-  }, 240_000);
+  }, 480_000);
 });
