@@ -284,5 +284,5 @@ describe('a backup that is taken while 16 writers and a rotating pool work', () 
     await late.creds.refresh();
     expect((await late.pool.query('SELECT session_user AS name')).rows[0].name).toMatch(/^shop_/);
     await late.pool.end();
-  }, 240_000);
+  }, 480_000);
 });
