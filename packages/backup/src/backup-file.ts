@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, link, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { BackupError, isSecretsError, type SecretsError } from '@nestjs-secrets/core';
+import { BackupError, isSecretsError, type SecretsError, syncFolder } from '@nestjs-secrets/core';
 
 const CHUNK_BYTES = 65_536;
 
@@ -107,17 +107,6 @@ async function exists(path: string): Promise<boolean> {
     return true;
   } catch {
     return false;
-  }
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  // Windows does not open folders, and needs no such thing.
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

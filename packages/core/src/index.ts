@@ -1,4 +1,5 @@
 export * from './foundation/clock.js';
+export { syncFolder } from './foundation/durable-files.js';
 export * from './foundation/errors.js';
 export * from './foundation/ids.js';
 export * from './foundation/randomness.js';

@@ -9,7 +9,7 @@ import { recoverFile } from './audit-file-recovery.js';
 import { auditFilesIn, auditFolder } from './audit-folder-reader.js';
 import type { AuditReader } from './audit-reader.js';
 import type { AuditSink, AuditSinkContext, AuditSinkState } from './audit-sink.js';
-import { syncFolder, writeAt } from './durable-files.js';
+import { syncFolder, writeAt } from '../foundation/durable-files.js';
 import { type FolderLock, lockFolder } from './folder-lock.js';
 
 export interface AuditFilesOptions {

@@ -5,7 +5,7 @@ import { dirname, resolve } from 'node:path';
 import { cryptoRandomness, type Randomness } from '../foundation/randomness.js';
 import { CheckpointKeyError, systemCode } from './audit-errors.js';
 import { type CheckpointSigner, checkpointSigner } from './checkpoint.js';
-import { syncFolder } from './durable-files.js';
+import { syncFolder } from '../foundation/durable-files.js';
 
 export interface CheckpointKeyFileOptions {
   /** Relative to the working directory, unless absolute. Not in the folder of the log. */

@@ -2,7 +2,7 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { AuditFolderError, systemCode } from './audit-errors.js';
 import type { Checkpoint } from './checkpoint.js';
-import { syncFolder, writeAt } from './durable-files.js';
+import { syncFolder, writeAt } from '../foundation/durable-files.js';
 
 /** Where checkpoints go. Keep at least one place where whoever could rewrite the log cannot write. */
 export interface CheckpointPlace {

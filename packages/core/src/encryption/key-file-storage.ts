@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, mkdir, open, realpath, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncFolder } from '../foundation/durable-files.js';
 import { KeyFileError } from '../foundation/errors.js';
 import { parseKeyFile, type KeyFile } from './key-file-format.js';
 
@@ -82,17 +83,6 @@ async function writeDurably(path: string, contents: Uint8Array): Promise<void> {
     await file.sync();
   } finally {
     await file.close();
-  }
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  // Windows does not open folders, and needs no such thing.
-  if (process.platform === 'win32') return;
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 
