@@ -64,6 +64,7 @@ async function killOneLog(kills: number, script: string, onKill: (kill: number) 
       const child = spawn(process.execPath, [script, JSON.stringify(order)], { stdio: ['ignore', 'pipe', 'inherit'] });
       const said = await killAfter(child, 1 + (randomBytes(2).readUInt16BE() % 300));
       faults.push(...said.filter((line) => line.startsWith('failed')).map((line) => `start ${kill}: ${line}`));
+      if (!said.includes('open')) faults.push(`start ${kill}: the log was never opened`);
       const events = said.filter((line) => line !== 'open' && !line.startsWith('failed'));
       acknowledged += events.length;
       for (const eventId of events) lost.add(eventId);
