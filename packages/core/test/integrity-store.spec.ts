@@ -1,5 +1,12 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { ephemeralKeys, type KeyProvider, type StoreDriver, type StoreEntry } from '@nestjs-secrets/core';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import {
+  ephemeralKeys,
+  type KeyProvider,
+  type StoreCommit,
+  type StoreDriver,
+  type StoreEntry,
+} from '@nestjs-secrets/core';
 import { openIntegrity, openMemory, type OpenedIntegrity, put, read } from './support/sealed-store.js';
 
 const MANY = Array.from({ length: 400 }, (_, index) => `secret/many-${index}`);
@@ -298,5 +305,29 @@ describe('a store without a manifest', () => {
     await expect(process.sealed.get('secret/A')).rejects.toMatchObject({ code: 'MANIFEST_LOST' });
     await process.integrity.acceptRestore({ reason: 'looked through it' });
     expect(await read(process.sealed, 'secret/A')).toBe('head');
+  });
+});
+
+describe('a write that others keep being faster than', () => {
+  it('keeps the process alive while it waits for its next attempt, and no longer', async () => {
+    const held = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    let refusals = 0;
+    const beaten = {
+      ...store,
+      commit: async (commit: StoreCommit) => ((refusals -= 1) < 0 ? store.commit(commit) : undefined),
+    };
+    const { sealed } = await openIntegrity(beaten, keys);
+    refusals = 6;
+    let isWritten = false;
+    const writing = put(sealed, { 'secret/slow': 'at last' }).finally(() => (isWritten = true));
+    // Jest itself starts and ends timers when a file begins, so only the last pause counts.
+    const inLastPause: number[] = [];
+    while (!isWritten) {
+      if (refusals === 0) inLastPause.push(held());
+      await nextTurn();
+    }
+    await writing;
+    expect(new Set(inLastPause)).toEqual(new Set([held() + 1]));
+    expect(await read(sealed, 'secret/slow')).toBe('at last');
   });
 });

@@ -1,4 +1,4 @@
-import type { Clock } from '../foundation/clock.js';
+import { type Clock, hold } from '../foundation/clock.js';
 import { isSecretsError, KeyUnavailableError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
 import { type KeyProviderStatus, KeyProviderError } from './key-provider.js';
@@ -23,7 +23,6 @@ const LONGEST_PAUSE_MS = 2_000;
 /** After so many failed attempts in a row the service counts as away: one attempt at a time finds out whether it is back. */
 const FAILURES_UNTIL_AWAY = 4;
 const LONGEST_PROBE_PAUSE_MS = 10_000;
-const LONG_MS = 3_600_000;
 
 /**
  * Calls to one service, so that neither its outage nor its return becomes a stampede: so many at once and no more, a deadline for each, pauses
@@ -65,13 +64,8 @@ export class RemoteCalls {
    * @throws KeyProviderError `KEY_PROVIDER_CLOSED`
    */
   async run<T>(attempt: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    // The timers of the clock let a process end that has nothing else to do, and somebody waits for this answer, for as long as the deadline at most.
-    const hold = setInterval(() => undefined, LONG_MS);
-    try {
-      return await this.#run(attempt);
-    } finally {
-      clearInterval(hold);
-    }
+    // Somebody waits for this answer, for as long as the deadline at most.
+    return hold(this.#run(attempt));
   }
 
   async #run<T>(attempt: (signal: AbortSignal) => Promise<T>): Promise<T> {

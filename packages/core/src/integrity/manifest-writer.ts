@@ -1,4 +1,4 @@
-import { type Clock, pause } from '../foundation/clock.js';
+import { type Clock, hold, pause } from '../foundation/clock.js';
 import { StoreClosedError, StoreContentionError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
 import type { StoreCommit, StoreDriver, StoreWrite } from '../store/store-driver.js';
@@ -194,7 +194,7 @@ export class ManifestWriter {
   async #pause(attempt: number): Promise<void> {
     const { clock, randomness } = this.parts;
     const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(attempt, 10));
-    await pause(clock, 1 + randomness.below(longest), this.#closing.signal);
+    await hold(pause(clock, 1 + randomness.below(longest), this.#closing.signal));
   }
 }
 
