@@ -13,6 +13,7 @@ import {
 } from '@nestjs-secrets/core';
 import { SimulatedClock } from '@nestjs-secrets/testing';
 import { seededRandomness } from './seeded-randomness.js';
+import { heldTimers } from './support/held-timers.js';
 
 const DATA_KEY = Buffer.alloc(32, 'data key');
 const PLACE = Buffer.from('store/secret/v1');
@@ -202,16 +203,15 @@ describe('a key provider over a service', () => {
 
   it('keeps the process alive while somebody waits, and no longer', async () => {
     await start();
-    const held = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
-    const before = held();
+    const before = heldTimers();
     let release = (): void => undefined;
     service.behave = () => new Promise((resolve) => (release = resolve));
     const wrapping = wrap();
     await nextTurn();
-    expect(held()).toBe(before + 1);
+    expect(heldTimers()).toBe(before + 1);
     release();
     await wrapping;
-    expect(held()).toBe(before);
+    expect(heldTimers()).toBe(before);
   });
 
   it('does not try again what was refused', async () => {

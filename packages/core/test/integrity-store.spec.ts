@@ -7,6 +7,7 @@ import {
   type StoreDriver,
   type StoreEntry,
 } from '@nestjs-secrets/core';
+import { heldTimers } from './support/held-timers.js';
 import { openIntegrity, openMemory, type OpenedIntegrity, put, read } from './support/sealed-store.js';
 
 const MANY = Array.from({ length: 400 }, (_, index) => `secret/many-${index}`);
@@ -310,7 +311,6 @@ describe('a store without a manifest', () => {
 
 describe('a write that others keep being faster than', () => {
   it('keeps the process alive while it waits for its next attempt, and no longer', async () => {
-    const held = (): number => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
     let refusals = 0;
     const beaten = {
       ...store,
@@ -323,11 +323,11 @@ describe('a write that others keep being faster than', () => {
     // Jest itself starts and ends timers when a file begins, so only the last pause counts.
     const inLastPause: number[] = [];
     while (!isWritten) {
-      if (refusals === 0) inLastPause.push(held());
+      if (refusals === 0) inLastPause.push(heldTimers());
       await nextTurn();
     }
     await writing;
-    expect(new Set(inLastPause)).toEqual(new Set([held() + 1]));
+    expect(new Set(inLastPause)).toEqual(new Set([heldTimers() + 1]));
     expect(await read(sealed, 'secret/slow')).toBe('at last');
   });
 });

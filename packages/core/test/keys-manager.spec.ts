@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { codeOf } from './support/code-of.js';
 import { Host } from './support/host.js';
-import { codeOf, KeysFleet, LEASE_MS, SELDOM } from './support/keys-fleet.js';
+import { KeysFleet, LEASE_MS, SELDOM } from './support/keys-fleet.js';
 import { startWorld } from './support/world.js';
 
 /** Heartbeats far apart, so that weeks go by quickly. */

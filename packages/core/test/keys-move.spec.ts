@@ -2,38 +2,21 @@ import { afterEach, describe, expect, it } from '@jest/globals';
 import {
   cryptoRandomness,
   ephemeralKeys,
-  isSecretsError,
-  type KeyManager,
   type KeyMoveReport,
   type KeyProvider,
-  memoryStore,
   movingKeys,
-  type StoreDriver,
-  unknownProcesses,
 } from '@nestjs-secrets/core';
-import { SimulatedClock } from '@nestjs-secrets/testing';
 import { BACKUP_KEY_ENTRY, openOwnKey } from '../src/doors/own-keys.js';
-import { Host } from './support/host.js';
-import { startWorld, type World } from './support/world.js';
+import { codeOf } from './support/code-of.js';
+import { KeysFleet, LEASE_MS, type Member } from './support/keys-fleet.js';
 
-const LEASE_MS = 9_000;
-
-interface Member extends World {
-  readonly host: Host;
-  readonly id: string;
-  readonly keys: KeyManager;
-}
-
-let members: Member[] = [];
-let clock: SimulatedClock;
-let shared: StoreDriver;
+let fleet = new KeysFleet();
 let from: KeyProvider;
 let to: KeyProvider;
 
 async function begin(): Promise<void> {
-  clock = new SimulatedClock();
-  shared = memoryStore();
-  await shared.open();
+  fleet = new KeysFleet();
+  await fleet.shared.open();
   [from, to] = [ephemeralKeys(), ephemeralKeys()];
   await from.open();
   await to.open();
@@ -59,55 +42,7 @@ function bound(provider: KeyProvider): KeyProvider {
 
 const both = (): KeyProvider => movingKeys({ from: kept(from), to: kept(to) });
 
-async function join(keys: KeyProvider): Promise<Member> {
-  const host = new Host(clock, shared);
-  const place = members.length;
-  let ids = 0;
-  const world = await startWorld({
-    clock,
-    host,
-    keys,
-    ids: { next: () => `p${place}-${(ids += 1)}` },
-    instance: { leaseMs: LEASE_MS, processes: unknownProcesses },
-    policies: { refreshIntervalMs: 86_400_000, maxStalenessMs: 3 * 86_400_000 },
-  });
-  const { own } = world.runtime;
-  if (own === undefined) throw new Error('no manager');
-  await world.runtime.startRotating();
-  const member = { ...world, host, id: own.instance.id, keys: own.keys };
-  members.push(member);
-  return member;
-}
-
-async function leave(member: Member): Promise<void> {
-  members = members.filter((one) => one !== member);
-  if (member.host.isCutOff) return;
-  await member.runtime.stopRotating();
-  await member.runtime.close();
-}
-
-afterEach(async () => {
-  for (const member of members) await leave(member);
-});
-
-async function eventually<T>(work: Promise<T>, leases = 20): Promise<T> {
-  let isDone = false;
-  const done = work.finally(() => (isDone = true));
-  done.catch(() => undefined);
-  for (let step = 0; step < leases * 10 && !isDone; step += 1) await clock.advance(LEASE_MS / 10);
-  if (!isDone) throw new Error(`not done after ${leases} leases`);
-  return done;
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return 'nothing was thrown';
-  } catch (error) {
-    if (isSecretsError(error)) return error.code;
-    throw error;
-  }
-}
+afterEach(() => fleet.stop());
 
 /** What the store knows of keys themselves, and so names them. */
 const ABOUT_KEYS = /^(cmk|cmkack|integrity\/copy\/cmk|integrity\/node)\/|^integrity\/top$/;
@@ -116,7 +51,7 @@ const ABOUT_KEYS = /^(cmk|cmkack|integrity\/copy\/cmk|integrity\/node)\/|^integr
 async function namedIn(provider: KeyProvider): Promise<string[]> {
   const ids = new Set(((await provider.list?.()) ?? []).map(({ id }) => id));
   const found: string[] = [];
-  for (const { key, value } of await shared.list({ prefix: '', limit: 1000 })) {
+  for (const { key, value } of await fleet.shared.list({ prefix: '', limit: 1000 })) {
     if (ABOUT_KEYS.test(key)) continue;
     const raw = Buffer.from(value).toString('latin1');
     const inJson = /"keyCheck":"([^"]+)"/.exec(raw)?.[1];
@@ -129,7 +64,7 @@ async function namedIn(provider: KeyProvider): Promise<string[]> {
 async function secrets({ manager, keys }: Member): Promise<void> {
   await manager.createSecret('Plain', 'one');
   await manager.putSecretValue('Plain', 'two');
-  await eventually(keys.createKey({ alias: 'billing' }));
+  await fleet.eventually(keys.createKey({ alias: 'billing' }));
   await manager.createSecret('Invoices', 'three', { key: 'billing' });
   await manager.createSecret('Deleted', 'four');
   await manager.deleteSecret('Deleted', { recoveryWindow: '7d' });
@@ -138,22 +73,22 @@ async function secrets({ manager, keys }: Member): Promise<void> {
 /** A store as it is before anybody thinks of another provider. */
 async function populated(also: (alone: Member) => Promise<unknown> = async () => undefined): Promise<void> {
   await begin();
-  const alone = await join(kept(from));
+  const alone = await fleet.join(kept(from));
   await secrets(alone);
   await also(alone);
-  await leave(alone);
+  await fleet.leave(alone);
 }
 
 describe('moving from one key provider to another', () => {
   it('seals everything there is under the new one, which opens the store alone', async () => {
     await populated();
-    const one = await join(both());
+    const one = await fleet.join(both());
     expect(await namedIn(to)).toEqual([]);
     const before = await namedIn(from);
     expect(before).toEqual(
       expect.arrayContaining(['store', 'integrity/store', 'integrity/key', 'integrity/key-copy', 'policy/key']),
     );
-    const { keys, left, rewrapped } = await eventually(one.manager.keys.move());
+    const { keys, left, rewrapped } = await fleet.eventually(one.manager.keys.move());
     expect(left).toEqual([]);
     expect(rewrapped).toMatchObject({ failed: 0, resealed: 4 });
     expect(keys).toHaveLength(2);
@@ -169,44 +104,44 @@ describe('moving from one key provider to another', () => {
     expect(await namedIn(from)).toEqual(['secret/Late']);
     expect(await codeOf(one.keys.rotateKey(wasBilling))).toBe('KEY_REQUEST_INVALID');
     // Said again, it says the same.
-    expect(await eventually(one.manager.keys.move())).toMatchObject({ keys, left: [] });
+    expect(await fleet.eventually(one.manager.keys.move())).toMatchObject({ keys, left: [] });
     expect(await namedIn(from)).toEqual([]);
-    await leave(one);
+    await fleet.leave(one);
 
-    const later = await join(kept(to));
+    const later = await fleet.join(kept(to));
     expect((await later.manager.getSecretValue('Plain')).value).toBe('two');
     expect((await later.manager.getSecretValue('Plain', { versionId: 'v1' })).value).toBe('one');
     expect((await later.manager.getSecretValue('Invoices')).value).toBe('three');
     await later.manager.restoreSecret('Deleted');
     expect((await later.manager.getSecretValue('Deleted')).value).toBe('four');
     await later.manager.putSecretValue('Invoices', 'six');
-    await eventually(later.keys.rotateKey('default'));
+    await fleet.eventually(later.keys.rotateKey('default'));
     expect((await later.runtime.own?.integrity?.verifyStore())?.findings).toEqual([]);
   });
 
   it('seals nothing under the new one before every instance has it', async () => {
     await begin();
-    const old = await join(kept(from));
+    const old = await fleet.join(kept(from));
     await secrets(old);
-    const one = await join(both());
-    expect(await eventually(codeOf(one.keys.move({ deadline: LEASE_MS * 3 })))).toBe('KEY_NOT_PUBLISHED');
+    const one = await fleet.join(both());
+    expect(await fleet.eventually(codeOf(one.keys.move({ deadline: LEASE_MS * 3 })))).toBe('KEY_NOT_PUBLISHED');
     await one.manager.putSecretValue('Plain', 'three');
     // The proof of the new key apart, which is no value.
     expect(await namedIn(to)).toEqual([]);
     expect((await old.manager.getSecretValue('Plain')).value).toBe('three');
     // However long that takes, the old key can do what it could.
-    const rotated = await eventually(one.keys.rotateKey('default'));
+    const rotated = await fleet.eventually(one.keys.rotateKey('default'));
     expect(rotated.versions.map(({ state }) => state)).toEqual(['decrypt-only', 'active']);
     await old.manager.putSecretValue('Plain', 'four');
-    await leave(old);
-    await join(both());
-    expect((await eventually(one.keys.move())).left).toEqual([]);
+    await fleet.leave(old);
+    await fleet.join(both());
+    expect((await fleet.eventually(one.keys.move())).left).toEqual([]);
     expect(await namedIn(from)).toEqual([]);
   });
 
   it('fails no read and no write of any instance meanwhile', async () => {
     await populated();
-    const [one, other] = [await join(both()), await join(both())];
+    const [one, other] = [await fleet.join(both()), await fleet.join(both())];
     for (let count = 0; count < 60; count += 1) await one.manager.createSecret(`many/${count}`, count);
     const failed: string[] = [];
     let isMoving = true;
@@ -226,7 +161,7 @@ describe('moving from one key provider to another', () => {
     };
     await one.manager.createSecret('Own', 0, { key: 'billing' });
     const working = [work(one, 'many/1'), work(other, 'many/2'), work(other, 'Own')];
-    const report = await eventually(one.keys.move());
+    const report = await fleet.eventually(one.keys.move());
     isMoving = false;
     await Promise.all(working);
     expect(failed).toEqual([]);
@@ -237,7 +172,7 @@ describe('moving from one key provider to another', () => {
 
   it('leaves no key of the doors behind that was made in that very moment', async () => {
     await populated();
-    const [one, other] = [await join(both()), await join(both())];
+    const [one, other] = [await fleet.join(both()), await fleet.join(both())];
     const versions = other.runtime.own?.versions;
     if (versions === undefined) throw new Error('no manager');
     let moving: Promise<KeyMoveReport> | undefined;
@@ -248,13 +183,13 @@ describe('moving from one key provider to another', () => {
       moving ??= one.keys.move();
       await moving;
     };
-    const key = await eventually(openOwnKey(versions, BACKUP_KEY_ENTRY, cryptoRandomness));
+    const key = await fleet.eventually(openOwnKey(versions, BACKUP_KEY_ENTRY, cryptoRandomness));
     expect((await moving)?.left).toEqual([]);
     expect(seals).toBe(2);
     expect(await namedIn(from)).toEqual([]);
     expect(await namedIn(to)).toContain(BACKUP_KEY_ENTRY);
-    for (const member of members) await leave(member);
-    const alone = (await join(kept(to))).runtime.own?.versions;
+    for (const member of fleet.members) await fleet.leave(member);
+    const alone = (await fleet.join(kept(to))).runtime.own?.versions;
     if (alone === undefined) throw new Error('no manager');
     expect((await openOwnKey(alone, BACKUP_KEY_ENTRY, cryptoRandomness)).equals(key)).toBe(true);
   });
@@ -262,7 +197,7 @@ describe('moving from one key provider to another', () => {
   it('goes on in another instance, wherever the first one dies', async () => {
     const effects = async (dieAt: number): Promise<number> => {
       await populated();
-      const [first, second] = [await join(both()), await join(both())];
+      const [first, second] = [await fleet.join(both()), await fleet.join(both())];
       let commits = 0;
       first.host.beforeCommit = () => {
         commits += 1;
@@ -273,16 +208,15 @@ describe('moving from one key provider to another', () => {
       };
       const moving = first.keys.move();
       moving.catch(() => undefined);
-      if (dieAt === 0) await eventually(moving);
-      else for (let step = 0; step < 40 && !first.host.isCutOff; step += 1) await clock.advance(LEASE_MS / 10);
-      const report: KeyMoveReport = await eventually(second.keys.move(), 60);
+      if (dieAt === 0) await fleet.eventually(moving);
+      else for (let step = 0; step < 40 && !first.host.isCutOff; step += 1) await fleet.clock.advance(LEASE_MS / 10);
+      const report: KeyMoveReport = await fleet.eventually(second.keys.move(), 60);
       expect([dieAt, report.left, await namedIn(from)]).toEqual([dieAt, [], []]);
-      for (const member of members) await leave(member);
-      members = [];
-      const alone = await join(kept(to));
+      await fleet.stop();
+      const alone = await fleet.join(kept(to));
       expect((await alone.manager.getSecretValue('Invoices')).value).toBe('three');
       expect((await alone.manager.getSecretValue('Plain')).value).toBe('two');
-      await leave(alone);
+      await fleet.leave(alone);
       return commits;
     };
     const count = await effects(0);
@@ -293,15 +227,15 @@ describe('moving from one key provider to another', () => {
   it('says what is left: what a disabled version seals stays where it is', async () => {
     let id = '';
     await populated(async ({ keys }) => {
-      ({ id } = await eventually(keys.rotateKey('billing', { rewrap: false })));
+      ({ id } = await fleet.eventually(keys.rotateKey('billing', { rewrap: false })));
       await keys.disable('billing', 1);
     });
-    const one = await join(both());
-    const report = await eventually(one.keys.move());
+    const one = await fleet.join(both());
+    const report = await fleet.eventually(one.keys.move());
     expect(report.left).toEqual(['Invoices:v1']);
     expect(report.rewrapped).toMatchObject({ failed: 1, failures: ['Invoices:v1'] });
     await one.keys.enable(id, 1);
-    expect((await eventually(one.keys.move())).left).toEqual([]);
+    expect((await fleet.eventually(one.keys.move())).left).toEqual([]);
     expect((await one.manager.getSecretValue('Invoices')).value).toBe('three');
   });
 
@@ -309,32 +243,32 @@ describe('moving from one key provider to another', () => {
     await populated();
     const { make: _none, ...named } = kept(to);
     const second = (await to.make?.())?.id ?? '';
-    const one = await join(movingKeys({ from: kept(from), to: named }));
+    const one = await fleet.join(movingKeys({ from: kept(from), to: named }));
     expect(await codeOf(one.keys.move())).toBe('KEY_REQUEST_INVALID');
     expect(await codeOf(one.keys.move({ into: { billing: 'nobody' } }))).toBe('KEY_REQUEST_INVALID');
     expect(await namedIn(to)).toEqual([]);
-    const { keys, left } = await eventually(one.keys.move({ into: { billing: second } }));
+    const { keys, left } = await fleet.eventually(one.keys.move({ into: { billing: second } }));
     expect(left).toEqual([]);
     expect(keys.map((pair) => pair.to).toSorted()).toEqual([(await to.active()).id, second].toSorted());
   });
 
   it('goes back the same way', async () => {
     await populated();
-    const one = await join(both());
-    await eventually(one.keys.move());
-    await leave(one);
-    const back = await join(movingKeys({ from: kept(to), to: kept(from) }));
-    const { left } = await eventually(back.keys.move());
+    const one = await fleet.join(both());
+    await fleet.eventually(one.keys.move());
+    await fleet.leave(one);
+    const back = await fleet.join(movingKeys({ from: kept(to), to: kept(from) }));
+    const { left } = await fleet.eventually(back.keys.move());
     expect(left).toEqual([]);
     expect(await namedIn(to)).toEqual([]);
-    await leave(back);
-    const alone = await join(kept(from));
+    await fleet.leave(back);
+    const alone = await fleet.join(kept(from));
     expect((await alone.manager.getSecretValue('Plain')).value).toBe('two');
   });
 
   it('is asked for with both providers only, which have no key in common', async () => {
     await begin();
-    const alone = await join(kept(from));
+    const alone = await fleet.join(kept(from));
     expect(await codeOf(alone.keys.move())).toBe('KEY_REQUEST_INVALID');
     const same = movingKeys({ from: kept(from), to: kept(from) });
     expect(await codeOf(same.open())).toBe('KEY_PROVIDER_INVALID');

@@ -1,7 +1,6 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import {
   ephemeralKeys,
-  isSecretsError,
   type KeyProvider,
   type LifecycleEvent,
   memoryStore,
@@ -11,6 +10,7 @@ import {
 } from '@nestjs-secrets/core';
 import { SimulatedClock } from '@nestjs-secrets/testing';
 import type { Lifecycle } from '../src/lifecycle/lifecycle.js';
+import { codeOf } from './support/code-of.js';
 import { Host } from './support/host.js';
 import { sharedKeys, startFleet } from './support/fleet.js';
 import { startWorld, type World } from './support/world.js';
@@ -76,16 +76,6 @@ afterEach(async () => {
   members = [];
   expect(clock.pending).toBe(0);
 });
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return 'nothing was thrown';
-  } catch (error) {
-    if (isSecretsError(error)) return error.code;
-    throw error;
-  }
-}
 
 function told(): string[] {
   return events.map((event) => ('versionId' in event ? `${event.type} ${event.versionId}` : event.type));

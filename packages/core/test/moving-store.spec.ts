@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { isSecretsError, movingStore, type MovingStore, type StoreDriver } from '@nestjs-secrets/core';
+import { movingStore, type MovingStore, type StoreDriver } from '@nestjs-secrets/core';
 import { SimulatedClock } from '@nestjs-secrets/testing';
+import { codeOf } from './support/code-of.js';
+import { heldTimers } from './support/held-timers.js';
 import { Database, Process } from './support/moving-parts.js';
 import { put, read } from './support/sealed-store.js';
 
@@ -46,16 +48,6 @@ async function eventually<T>(work: Promise<T>): Promise<T> {
   for (let step = 0; step < 2000 && !isDone; step += 1) await clock.advance(50);
   if (!isDone) throw new Error('it never came to its end');
   return done;
-}
-
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return 'nothing was thrown';
-  } catch (error) {
-    if (isSecretsError(error)) return error.code;
-    throw error;
-  }
 }
 
 async function fill(store: StoreDriver, count: number): Promise<void> {
@@ -277,6 +269,16 @@ describe('a store that is moved', () => {
     const store = await instance();
     expect(await codeOf(eventually(store.move()))).toBe('STORE_MOVE_REFUSED');
     expect(await store.phase()).toBe('none');
+  });
+
+  it('keeps the process alive until it is over, and no longer', async () => {
+    const store = await instance();
+    await fill(store, 3);
+    const before = heldTimers();
+    const moving = store.move();
+    expect(heldTimers()).toBe(before + 1);
+    await eventually(moving);
+    expect(heldTimers()).toBe(before);
   });
 
   it('is moved by one process at a time', async () => {

@@ -1,5 +1,5 @@
 import type { Subject } from 'rxjs';
-import { type Clock, pause } from '../foundation/clock.js';
+import { type Clock, hold, pause } from '../foundation/clock.js';
 import { isSecretsError } from '../foundation/errors.js';
 import type { Ids } from '../foundation/ids.js';
 import { Arrival, markArrived, refuseUsed } from './arrival.js';
@@ -58,7 +58,7 @@ export class StoreMover {
 
   /** Those who ask at one time in this process share a move. */
   move(): Promise<MoveReport> {
-    this.#moving ??= this.#moveOnce().finally(() => (this.#moving = undefined));
+    this.#moving ??= hold(this.#moveOnce()).finally(() => (this.#moving = undefined));
     return this.#moving;
   }
 

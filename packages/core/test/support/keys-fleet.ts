@@ -1,6 +1,5 @@
 import {
   ephemeralKeys,
-  isSecretsError,
   type KeyEvent,
   type KeyManager,
   type KeyProvider,
@@ -28,7 +27,7 @@ export class KeysFleet {
   readonly shared: StoreDriver = memoryStore();
   readonly provider: KeyProvider = ephemeralKeys();
   readonly events: KeyEvent[] = [];
-  readonly members: Member[] = [];
+  members: Member[] = [];
 
   constructor(private readonly leaseMs = LEASE_MS) {}
 
@@ -70,12 +69,15 @@ export class KeysFleet {
     return member;
   }
 
+  async leave(member: Member): Promise<void> {
+    this.members = this.members.filter((one) => one !== member);
+    if (member.host.isCutOff) return;
+    await member.runtime.stopRotating();
+    await member.runtime.close();
+  }
+
   async stop(): Promise<void> {
-    for (const { runtime, host } of this.members) {
-      if (host.isCutOff) continue;
-      await runtime.stopRotating();
-      await runtime.close();
-    }
+    for (const member of this.members) await this.leave(member);
   }
 
   /** Moves time on until the work is done, and fails when that takes more than so many leases. */
@@ -112,15 +114,5 @@ export class KeysFleet {
       found[key.slice('value/'.length)] = `${isDefault ? 'default' : id} ${bytes.readUInt32BE(end)}`;
     }
     return found;
-  }
-}
-
-export async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return 'nothing was thrown';
-  } catch (error) {
-    if (isSecretsError(error)) return error.code;
-    throw error;
   }
 }
