@@ -7,6 +7,7 @@ import {
   encodeNode,
   FAN_OUT,
   Group,
+  Inner,
   isTooLarge,
   type Leaf,
   type ManifestNode,
@@ -76,7 +77,7 @@ export class ManifestChange {
   async #change(path: string, digest: Buffer, changes: readonly GroupChange[]): Promise<ManifestNode | undefined> {
     const node = this.nodes.cached(path, digest) ?? (await this.nodes.load(this.root.generation, path, digest));
     if (node.type === 'leaf') return this.#changeLeaf(path, node, changes);
-    const children = [...node.children];
+    const children = node.children();
     const changed = await Promise.all(
       [...byDigit(changes, path.length)].map(async ([digit, below]) => {
         const child = children[digit];
@@ -87,7 +88,7 @@ export class ManifestChange {
       }),
     );
     for (const { digit, next, place, isThere } of changed) children[digit] = this.#put(place, next, isThere);
-    return children.every((child) => child === undefined) ? undefined : { type: 'inner', children };
+    return children.every((child) => child === undefined) ? undefined : Inner.of(children);
   }
 
   #changeLeaf(path: string, leaf: Leaf, changes: readonly GroupChange[]): ManifestNode | undefined {
@@ -99,7 +100,7 @@ export class ManifestChange {
         else changed.set(key, tag);
       }
       if (changed.size === 0) groups.delete(group);
-      else groups.set(group, new Group(changed));
+      else groups.set(group, Group.of(changed));
     }
     if (groups.size === 0) return undefined;
     const after: Leaf = { type: 'leaf', groups };
@@ -118,7 +119,7 @@ export class ManifestChange {
       const leaf: Leaf = { type: 'leaf', groups: part };
       return this.#put(place, isTooLarge(leaf, place) ? this.#cut(leaf, place) : leaf, false);
     });
-    return { type: 'inner', children };
+    return Inner.of(children);
   }
 
   /** Notes what to write for a node, and returns its digest. */

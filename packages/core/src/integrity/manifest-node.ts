@@ -20,14 +20,32 @@ const LEAF_LIMIT = 64;
 /** As many digits as the part of the hash that is used has. */
 const LONGEST_PATH = 32;
 
-/** The tags of a group's entries, by their keys. Never changes, so its bytes are made once. */
+/** The tags of a group's entries, by their keys. Never changes. Of one that was read only the bytes are kept until somebody asks: most are only passed on. */
 export class Group {
   #encoded: Buffer | undefined;
+  #tags: ReadonlyMap<string, Buffer> | undefined;
 
-  constructor(readonly tags: ReadonlyMap<string, Buffer>) {}
+  private constructor(
+    readonly size: number,
+    tags: ReadonlyMap<string, Buffer> | undefined,
+    encoded: Buffer | undefined,
+  ) {
+    this.#tags = tags;
+    this.#encoded = encoded;
+  }
 
-  get size(): number {
-    return this.tags.size;
+  static of(tags: ReadonlyMap<string, Buffer>): Group {
+    return new Group(tags.size, tags, undefined);
+  }
+
+  /** `encoded` must be a whole group. */
+  static read(encoded: Buffer, size: number): Group {
+    return new Group(size, undefined, encoded);
+  }
+
+  get tags(): ReadonlyMap<string, Buffer> {
+    this.#tags ??= decodeTags(this.#encoded);
+    return this.#tags;
   }
 
   encoded(name: string): Buffer {
@@ -41,10 +59,28 @@ export interface Leaf {
   readonly groups: ReadonlyMap<string, Group>;
 }
 
-export interface Inner {
-  readonly type: 'inner';
+/** Kept as it is stored: an application has a few of them in memory for each secret it follows. */
+export class Inner {
+  readonly type = 'inner';
+
+  constructor(readonly encoded: Buffer) {}
+
   /** By digit; undefined where nothing stands below. */
-  readonly children: readonly (Buffer | undefined)[];
+  static of(children: readonly (Buffer | undefined)[]): Inner {
+    return new Inner(encodeInner(children));
+  }
+
+  /** The digest of a child. */
+  child(digit: number): Buffer | undefined {
+    const { encoded } = this;
+    for (let at = 1; at < encoded.length; at += 1 + TAG_BYTES)
+      if (encoded[at] === digit) return encoded.subarray(at + 1, at + 1 + TAG_BYTES);
+    return undefined;
+  }
+
+  children(): (Buffer | undefined)[] {
+    return Array.from({ length: FAN_OUT }, (_, digit) => this.child(digit));
+  }
 }
 
 export type ManifestNode = Leaf | Inner;
@@ -89,7 +125,7 @@ export function isTooLarge({ groups }: Leaf, path: string): boolean {
 }
 
 export function encodeNode(node: ManifestNode): Buffer {
-  return node.type === 'leaf' ? encodeLeaf(node) : encodeInner(node);
+  return node.type === 'leaf' ? encodeLeaf(node) : node.encoded;
 }
 
 /** Undefined for bytes that are no node; those of one may still be of another place, which the digest tells. */
@@ -146,51 +182,57 @@ function encodeGroup(group: string, tags: ReadonlyMap<string, Buffer>): Buffer {
 function decodeLeaf(bytes: Buffer): Leaf | undefined {
   const groups = new Map<string, Group>();
   let at = 3;
-  const text = (length: number): string => bytes.toString('latin1', at, (at += length));
   for (let left = bytes.readUInt16BE(1); left > 0; left -= 1) {
-    const groupLength = bytes.readUInt16BE(at);
+    const begun = at;
+    const nameLength = bytes.readUInt16BE(at);
+    const name = bytes.toString('latin1', at + 2, (at += 2 + nameLength));
+    const size = bytes.readUInt16BE(at);
     at += 2;
-    const group = text(groupLength);
-    const tags = new Map<string, Buffer>();
-    let entries = bytes.readUInt16BE(at);
-    at += 2;
-    for (; entries > 0; entries -= 1) {
-      const beforeLength = bytes.readUInt8(at);
-      at += 1;
-      const before = text(beforeLength);
-      const afterLength = bytes.readUInt16BE(at);
-      at += 2;
-      const after = text(afterLength);
-      tags.set(before + group + after, bytes.subarray(at, (at += TAG_BYTES)));
+    for (let entry = 0; entry < size; entry += 1) {
+      at += 1 + bytes.readUInt8(at);
+      at += 2 + bytes.readUInt16BE(at) + TAG_BYTES;
     }
-    groups.set(group, new Group(tags));
+    groups.set(name, Group.read(bytes.subarray(begun, at), size));
   }
   return at === bytes.length ? { type: 'leaf', groups } : undefined;
 }
 
-function encodeInner({ children }: Inner): Buffer {
-  const bytes = Buffer.allocUnsafe(1 + FAN_OUT * (1 + TAG_BYTES));
+function decodeTags(bytes: Buffer | undefined): Map<string, Buffer> {
+  const tags = new Map<string, Buffer>();
+  if (bytes === undefined) return tags;
+  let at = 2 + bytes.readUInt16BE(0);
+  const name = bytes.toString('latin1', 2, at);
+  const text = (length: number): string => bytes.toString('latin1', at, (at += length));
+  let left = bytes.readUInt16BE(at);
+  at += 2;
+  for (; left > 0; left -= 1) {
+    const before = text(bytes.readUInt8(at++));
+    at += 2;
+    const after = text(bytes.readUInt16BE(at - 2));
+    tags.set(before + name + after, bytes.subarray(at, (at += TAG_BYTES)));
+  }
+  return tags;
+}
+
+function encodeInner(children: readonly (Buffer | undefined)[]): Buffer {
+  const bytes = Buffer.allocUnsafe(
+    1 + children.reduce((sum, child) => sum + (child === undefined ? 0 : 1 + TAG_BYTES), 0),
+  );
   bytes[0] = INNER;
   let at = 1;
-  for (let digit = 0; digit < FAN_OUT; digit += 1) {
-    const digest = children[digit];
+  for (const [digit, digest] of children.entries()) {
     if (digest === undefined) continue;
     bytes[at] = digit;
     bytes.set(digest, at + 1);
     at += 1 + TAG_BYTES;
   }
-  return bytes.subarray(0, at);
+  return bytes;
 }
 
 function decodeInner(bytes: Buffer): Inner | undefined {
   if ((bytes.length - 1) % (1 + TAG_BYTES) !== 0) return undefined;
-  const children: (Buffer | undefined)[] = Array.from({ length: FAN_OUT }, () => undefined);
-  for (let at = 1; at < bytes.length; at += 1 + TAG_BYTES) {
-    const digit = bytes[at] ?? 0;
-    if (digit >= FAN_OUT) return undefined;
-    children[digit] = bytes.subarray(at + 1, at + 1 + TAG_BYTES);
-  }
-  return { type: 'inner', children };
+  for (let at = 1; at < bytes.length; at += 1 + TAG_BYTES) if ((bytes[at] ?? 0) >= FAN_OUT) return undefined;
+  return new Inner(bytes);
 }
 
 /** A leaf with these entries. */
@@ -202,5 +244,5 @@ export function leafOf(entries: Iterable<readonly [key: string, tag: Buffer]>): 
     if (tags === undefined) groups.set(name, new Map([[key, tag]]));
     else tags.set(key, tag);
   }
-  return { type: 'leaf', groups: new Map([...groups].map(([name, tags]) => [name, new Group(tags)])) };
+  return { type: 'leaf', groups: new Map([...groups].map(([name, tags]) => [name, Group.of(tags)])) };
 }

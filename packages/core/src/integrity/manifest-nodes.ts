@@ -5,7 +5,7 @@ import {
   decodeNode,
   encodeNode,
   FAN_OUT,
-  type Inner,
+  Inner,
   type Leaf,
   leafOf,
   type ManifestNode,
@@ -112,7 +112,7 @@ export class ManifestNodes {
       const node = this.cached(path, digest) ?? (await this.load(root.generation, path, digest));
       if (node.type === 'leaf') return node;
       const digit = position[path.length] ?? 0;
-      const child = node.children[digit];
+      const child = node.child(digit);
       if (child === undefined) return undefined;
       path = childPath(path, digit);
       digest = child;
@@ -128,7 +128,7 @@ export class ManifestNodes {
     for (let depth = 0; depth < path.length; depth += 1) {
       if (node.type === 'leaf') return undefined;
       const place = path.slice(0, depth + 1);
-      const digest = node.children.find((_, digit) => childPath(path.slice(0, depth), digit) === place);
+      const digest = node.children().find((_, digit) => childPath(path.slice(0, depth), digit) === place);
       if (digest === undefined) return undefined;
       node = await this.load(root.generation, place, digest);
     }
@@ -165,7 +165,7 @@ export class ManifestNodes {
       const encoded = encodedNode(child, entry);
       return encoded && nodeDigest(this.keys, generation, child, encoded);
     });
-    return { type: 'inner', children };
+    return Inner.of(children);
   }
 
   async #leafFromEntries(path: string): Promise<Leaf> {

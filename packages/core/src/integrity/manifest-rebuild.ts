@@ -8,6 +8,7 @@ import {
   childPath,
   encodeNode,
   FAN_OUT,
+  Inner,
   isTooLarge,
   leafOf,
   type ManifestNode,
@@ -158,7 +159,7 @@ function build(
     rows.push({ key: nodeKey(generation, place), value });
     return nodeDigest(keys, generation, place, value);
   });
-  return { type: 'inner', children };
+  return Inner.of(children);
 }
 
 /** Removes the nodes of the trees that are not in force: the others when this one is, itself when it never came to be. */

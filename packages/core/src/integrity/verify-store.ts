@@ -153,7 +153,7 @@ export class StoreVerifier {
       await this.#checkLeaf(node);
       return;
     }
-    for (const [digit, digest] of node.children.entries())
+    for (const [digit, digest] of node.children().entries())
       if (digest !== undefined) await this.#walk(childPath(path, digit));
   }
 
