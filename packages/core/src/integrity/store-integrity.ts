@@ -10,7 +10,8 @@ import { deriveIntegrityKeys, type IntegrityKeys, STORE_ROOT_KEY_BYTES } from '.
 import { findingAt, type IntegrityEvent, type IntegrityFinding, StoreIntegrityError } from './integrity-findings.js';
 import { IntegrityReports } from './integrity-reports.js';
 import { Manifest } from './manifest.js';
-import { EMPTY_LEAF, encodeNode, nodeDigest } from './manifest-node.js';
+import { Leaf } from './manifest-leaf.js';
+import { encodedNode, placeNode } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
 import { rebuildManifest } from './manifest-rebuild.js';
 import { ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
@@ -216,11 +217,11 @@ export class StoreIntegrity {
       const sealed = await sealRootKey(keyring, rootKey);
       const keys = deriveIntegrityKeys(rootKey, storeId);
       const generation = 1 + randomness.below(0xffff_fffe);
-      const encoded = encodeNode(EMPTY_LEAF);
-      const root = signRoot(keys, { generation, sequence: 1, digest: nodeDigest(keys, generation, '', encoded) });
+      const top = Leaf.empty();
+      const root = signRoot(keys, { generation, sequence: 1, digest: placeNode(top, keys, generation, '') });
       const own = ROOT_KEY_ENTRIES.map((key) => ({ key, value: sealed }));
       const empty = [
-        { key: TOP_KEY, value: Buffer.concat([root.encoded, encoded]) },
+        { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(top)]) },
         { key: ROOT_KEY, value: root.encoded },
       ];
       const written = await store.commit({
