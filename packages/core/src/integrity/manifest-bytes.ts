@@ -15,7 +15,7 @@ export function roomForNode(length: number): Buffer {
   return Buffer.allocUnsafeSlow(length + TAG_BYTES);
 }
 
-/** A node with these edits, which must be in order and apart from each other. */
+/** A node with these edits, which must be in order and apart from each other. What its digest is has to be worked out. */
 export function spliceNode(node: Buffer, edits: readonly Edit[]): Buffer {
   const end = node.length - TAG_BYTES;
   let length = end;
@@ -31,4 +31,11 @@ export function spliceNode(node: Buffer, edits: readonly Edit[]): Buffer {
   }
   node.copy(spliced, written, read, end);
   return spliced;
+}
+
+/** What is left of a node, with the digest of the whole. */
+export function partOfNode(node: Buffer, edits: readonly Edit[]): Buffer {
+  const part = spliceNode(node, edits);
+  part.set(node.subarray(node.length - TAG_BYTES), part.length - TAG_BYTES);
+  return part;
 }

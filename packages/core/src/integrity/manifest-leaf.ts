@@ -1,7 +1,7 @@
 import { groupOf } from './entry-kinds.js';
 import { TAG_BYTES } from './integrity-keys.js';
-import { type Edit, roomForNode, spliceNode } from './manifest-bytes.js';
-import { digitAt, FAN_OUT, LONGEST_PATH, type Position } from './manifest-place.js';
+import { type Edit, partOfNode, roomForNode, spliceNode } from './manifest-bytes.js';
+import { digitAt, FAN_OUT, LONGEST_PATH, type Look, type Position } from './manifest-place.js';
 
 /*
  * A leaf of the manifest names the entries of its groups with their tags:
@@ -17,9 +17,7 @@ const LEAF_LIMIT = 2048;
 export const MOST_GROUPS = 128;
 
 /** What a change does to one group: a new tag for each key written, or undefined for one removed. */
-export interface GroupChange {
-  readonly group: string;
-  readonly position: Position;
+export interface GroupChange extends Look {
   readonly tags: readonly (readonly [key: string, tag: Buffer | undefined])[];
 }
 
@@ -35,7 +33,11 @@ interface Place {
  */
 export class Leaf {
   /** `bytes`: the node, and its digest behind it. */
-  constructor(readonly bytes: Buffer) {}
+  constructor(
+    readonly bytes: Buffer,
+    /** Otherwise one group of it, or none. */
+    readonly isWhole = true,
+  ) {}
 
   get type(): 'leaf' {
     return 'leaf';
@@ -68,6 +70,22 @@ export class Leaf {
   /** Whether it has to be cut at `path`. */
   isTooLarge(path: string): boolean {
     return this.#end > LEAF_LIMIT && this.#groups > 1 && path.length < LONGEST_PATH;
+  }
+
+  /** Whether it says what there is of a group. */
+  tells({ group }: Look): boolean {
+    return this.isWhole || this.#seekGroup(group, HEAD_BYTES).isThere;
+  }
+
+  /** As much of it as says what there is of a group that is there. */
+  part({ group }: Look): Leaf {
+    const { at, isThere } = this.#seekGroup(group, HEAD_BYTES);
+    const end = isThere ? this.#groupEnd(at) : at;
+    const edits = [
+      { at: 1, end: at, bytes: twoBytes(Number(isThere)) },
+      { at: end, end: this.#end, bytes: NOTHING },
+    ];
+    return new Leaf(partOfNode(this.bytes, edits), false);
   }
 
   /** The tag of an entry. */

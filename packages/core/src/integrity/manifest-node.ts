@@ -1,7 +1,7 @@
 import { type IntegrityKeys, mac, TAG_BYTES } from './integrity-keys.js';
-import { type Edit, roomForNode, spliceNode } from './manifest-bytes.js';
+import { type Edit, partOfNode, roomForNode, spliceNode } from './manifest-bytes.js';
 import { Leaf, LEAF } from './manifest-leaf.js';
-import { FAN_OUT } from './manifest-place.js';
+import { digitAt, FAN_OUT, type Look } from './manifest-place.js';
 
 /*
  * The manifest is a tree over the hashes of groups (a secret and all that belongs to it): a leaf names the entries of its groups with their tags, an inner node
@@ -11,6 +11,7 @@ import { FAN_OUT } from './manifest-place.js';
  */
 const INNER = 2;
 const CHILD_BYTES = 1 + TAG_BYTES;
+const NOTHING = new Uint8Array(0);
 
 /** What a change does to one child: the digest of what stands there now, or undefined when nothing does any more. */
 export interface ChildChange {
@@ -21,7 +22,11 @@ export interface ChildChange {
 /** Kept as it is stored, as a leaf is: an application has a few of them in memory for each secret it follows. */
 export class Inner {
   /** `bytes`: the node, and its digest behind it. */
-  constructor(readonly bytes: Buffer) {}
+  constructor(
+    readonly bytes: Buffer,
+    /** Otherwise one child of it, or none. */
+    readonly isWhole = true,
+  ) {}
 
   get type(): 'inner' {
     return 'inner';
@@ -36,6 +41,24 @@ export class Inner {
 
   get isEmpty(): boolean {
     return this.#end === 1;
+  }
+
+  /** Whether it says what stands below it towards a group, when it stands so deep itself. */
+  tells({ position }: Look, depth: number): boolean {
+    const digit = digitAt(position, depth);
+    return this.isWhole || this.#isAt(this.#seek(digit), digit);
+  }
+
+  /** As much of it as says what stands below it towards a group for which something does. */
+  part({ position }: Look, depth: number): Inner {
+    const digit = digitAt(position, depth);
+    const at = this.#seek(digit);
+    const end = this.#isAt(at, digit) ? at + CHILD_BYTES : at;
+    const edits = [
+      { at: 1, end: at, bytes: NOTHING },
+      { at: end, end: this.#end, bytes: NOTHING },
+    ];
+    return new Inner(partOfNode(this.bytes, edits), false);
   }
 
   /** The digest of a child. */
@@ -57,7 +80,7 @@ export class Inner {
       const isThere = this.#isAt(at, digit);
       if (digest !== undefined && isThere) edits.push({ at: at + 1, end: at + CHILD_BYTES, bytes: digest });
       else if (digest !== undefined) edits.push({ at, end: at, bytes: Buffer.concat([Buffer.from([digit]), digest]) });
-      else if (isThere) edits.push({ at, end: at + CHILD_BYTES, bytes: new Uint8Array(0) });
+      else if (isThere) edits.push({ at, end: at + CHILD_BYTES, bytes: NOTHING });
     }
     return new Inner(spliceNode(this.bytes, edits));
   }

@@ -3,7 +3,7 @@ import type { IntegrityKeys } from './integrity-keys.js';
 import { groupOf, kindOf } from './entry-kinds.js';
 import { Leaf } from './manifest-leaf.js';
 import { digestOf, Inner, type ManifestNode, placeNode, readNode } from './manifest-node.js';
-import { childPath, digitAt, FAN_OUT, type Position, positionOf } from './manifest-place.js';
+import { childPath, digitAt, FAN_OUT, type Look, type Position, positionOf } from './manifest-place.js';
 import { type ManifestRoot, nodeKey, ROOT_BYTES } from './manifest-root.js';
 import { openRecord } from './record-seal.js';
 
@@ -22,14 +22,17 @@ export class NodeMismatch extends Error {
   }
 }
 
-/** The nodes of the manifest: read once each, and kept for as long as the nodes above them lead to them. */
+/**
+ * The nodes of the manifest, kept for as long as the nodes above them lead to them. Of a node in which one group was looked for, only what it says of that one is kept: an
+ * application that follows few of many secrets has little in memory. Who looks for a second one has it read again, and kept whole, as those are that were changed here.
+ */
 export class ManifestNodes {
   /** By path: those used since the older ones were set aside, and those that are forgotten next time unless they are used again. */
   #young = new Map<string, ManifestNode>();
   #old = new Map<string, ManifestNode>();
   readonly #positions = new Map<string, Position>();
   /** A page of entries asks for the same few nodes many times at once. */
-  readonly #loading = new Map<string, Promise<ManifestNode>>();
+  readonly #reading = new Map<string, Promise<ManifestNode>>();
 
   constructor(
     private readonly store: StoreDriver,
@@ -59,7 +62,54 @@ export class ManifestNodes {
     this.#old.clear();
   }
 
+  /** The whole node, if it is at hand. */
   cached(path: string, digest: Buffer): ManifestNode | undefined {
+    const node = this.#kept(path, digest);
+    return node?.isWhole === true ? node : undefined;
+  }
+
+  /**
+   * The whole node.
+   * @throws NodeMismatch
+   */
+  async load(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
+    const known = this.cached(path, digest);
+    if (known !== undefined) return known;
+    const node = await this.#read(generation, path, digest);
+    this.keep(path, node);
+    return node;
+  }
+
+  /**
+   * The leaf that names the entries of a group, or what it says of that group; undefined where there is none.
+   * @throws NodeMismatch
+   */
+  async leaf({ generation, digest: top }: ManifestRoot, group: string): Promise<Leaf | undefined> {
+    const look = { group, position: this.position(group) };
+    let digest = top;
+    for (let depth = 0; ; depth += 1) {
+      const path = look.position.slice(0, depth);
+      const kept = this.#kept(path, digest);
+      const node =
+        kept?.tells(look, depth) === true
+          ? kept
+          : this.#keepFor(look, path, await this.#read(generation, path, digest));
+      if (node.type === 'leaf') return node;
+      const child = node.child(digitAt(look.position, depth));
+      if (child === undefined) return undefined;
+      digest = child;
+    }
+  }
+
+  #keepFor(look: Look, path: string, node: ManifestNode): ManifestNode {
+    const kept = this.#kept(path, digestOf(node));
+    if (kept?.tells(look, path.length) === true) return node;
+    // All looks begin at the top.
+    this.keep(path, kept === undefined && path !== '' ? node.part(look, path.length) : node);
+    return node;
+  }
+
+  #kept(path: string, digest: Buffer): ManifestNode | undefined {
     const young = this.#young.get(path);
     const node = young ?? this.#old.get(path);
     if (node === undefined || !digestOf(node).equals(digest)) return undefined;
@@ -67,42 +117,21 @@ export class ManifestNodes {
     return node;
   }
 
-  /** @throws NodeMismatch */
-  async load(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
-    const known = this.cached(path, digest);
-    if (known !== undefined) return known;
+  async #read(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
     const about = `${generation} ${path} ${digest.toString('latin1')}`;
-    let loading = this.#loading.get(about);
-    if (loading === undefined) {
-      loading = this.#loadOnce(generation, path, digest).finally(() => this.#loading.delete(about));
-      this.#loading.set(about, loading);
+    let reading = this.#reading.get(about);
+    if (reading === undefined) {
+      reading = this.#readOnce(generation, path, digest).finally(() => this.#reading.delete(about));
+      this.#reading.set(about, reading);
     }
-    return loading;
+    return reading;
   }
 
-  async #loadOnce(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
+  async #readOnce(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
     const node = storedNode(path, await this.store.get(nodeKey(generation, path)));
     if (node === undefined || !placeNode(node, this.keys, generation, path).equals(digest))
       throw new NodeMismatch(path, digest);
-    this.keep(path, node);
     return node;
-  }
-
-  /**
-   * The leaf that a position leads to; undefined where there is none.
-   * @throws NodeMismatch
-   */
-  async leaf(root: ManifestRoot, position: Position): Promise<Leaf | undefined> {
-    let path = '';
-    let { digest } = root;
-    for (;;) {
-      const node = this.cached(path, digest) ?? (await this.load(root.generation, path, digest));
-      if (node.type === 'leaf') return node;
-      const child = node.child(digitAt(position, path.length));
-      if (child === undefined) return undefined;
-      path = position.slice(0, path.length + 1);
-      digest = child;
-    }
   }
 
   /**
@@ -123,7 +152,7 @@ export class ManifestNodes {
   /** The tag by which the manifest knows an entry. */
   async tag(root: ManifestRoot, key: string): Promise<Buffer | undefined> {
     const group = groupOf(key);
-    return (await this.leaf(root, this.position(group)))?.tag(group, key);
+    return (await this.leaf(root, group))?.tag(group, key);
   }
 
   /**

@@ -10,6 +10,12 @@ export const LONGEST_PATH = 32;
 /** Where a group stands in the tree: its digits from the root down, as text. The path of a node is where all that stands below it begins. */
 export type Position = string;
 
+/** Who is looked for in the tree. */
+export interface Look {
+  readonly group: string;
+  readonly position: Position;
+}
+
 export function positionOf(group: string): Position {
   const digest = hash('sha256', group, 'buffer');
   let position = '';
