@@ -1,4 +1,4 @@
-import { type IntegrityKeys, mac, TAG_BYTES } from './integrity-keys.js';
+import { type IntegrityKeys, TAG_BYTES } from './integrity-keys.js';
 import { type Edit, partOfNode, roomForNode, spliceNode } from './manifest-bytes.js';
 import { Leaf, LEAF } from './manifest-leaf.js';
 import { digitAt, FAN_OUT, type Look } from './manifest-place.js';
@@ -127,7 +127,6 @@ export function placeNode(node: ManifestNode, { node: key }: IntegrityKeys, gene
   head.writeUInt32BE(generation, 0);
   head.writeUInt16BE(path.length, 4);
   head.write(path, 6, 'latin1');
-  const digest = mac(key, head, encodedNode(node)).subarray(0, TAG_BYTES);
-  node.bytes.set(digest, node.bytes.length - TAG_BYTES);
-  return digest;
+  key.write(node.bytes, node.bytes.length - TAG_BYTES, TAG_BYTES, head, encodedNode(node));
+  return digestOf(node);
 }

@@ -186,7 +186,7 @@ export class ManifestNodes {
       for (const { key, value } of page) {
         if (kindOf(key) !== 'listed' || !positionOf(groupOf(key)).startsWith(path)) continue;
         const opened = openRecord(this.keys, key, value);
-        if (opened.state === 'authentic') found.push([key, opened.tag]);
+        if (opened.state === 'authentic') found.push([key, Buffer.from(opened.tag)]);
       }
     }
     return Leaf.of(found);

@@ -115,7 +115,8 @@ async function collect({ store, keys, accepts }: RebuildParts): Promise<{
         findings.push(findingAt(opened.state === 'changed' ? 'record-changed' : 'record-downgraded', key));
         continue;
       }
-      if (kind === 'listed') members.push({ key, tag, position: positionOf(groupOf(key)) });
+      // A copy: a tag is a part of its record, and would keep all of it.
+      if (kind === 'listed') members.push({ key, tag: Buffer.from(tag), position: positionOf(groupOf(key)) });
     }
     for (let at = 0; at < adopted.length; at += TOGETHER) {
       const some = adopted.slice(at, at + TOGETHER);

@@ -6,7 +6,7 @@ import type { StoreDriver } from '../store/store-driver.js';
 import { acceptSecret } from './accept-secret.js';
 import { kindOf } from './entry-kinds.js';
 import { HighWaterFile } from './high-water-file.js';
-import { deriveIntegrityKeys, type IntegrityKeys, STORE_ROOT_KEY_BYTES } from './integrity-keys.js';
+import { deriveIntegrityKeys, endIntegrityKeys, type IntegrityKeys, STORE_ROOT_KEY_BYTES } from './integrity-keys.js';
 import { findingAt, type IntegrityEvent, type IntegrityFinding, StoreIntegrityError } from './integrity-findings.js';
 import { IntegrityReports } from './integrity-reports.js';
 import { Manifest } from './manifest.js';
@@ -134,6 +134,7 @@ export class StoreIntegrity {
     await this.store.close();
     await this.#opened?.file?.close();
     this.#reports.close();
+    if (this.#opened !== undefined) endIntegrityKeys(this.#opened.keys);
   }
 
   /** The newest state of the store that this process has seen, without a look at it; undefined before it was opened. */
@@ -213,9 +214,9 @@ export class StoreIntegrity {
       );
     }
     const rootKey = randomness.bytes(STORE_ROOT_KEY_BYTES);
+    const keys = deriveIntegrityKeys(rootKey, storeId);
     try {
       const sealed = await sealRootKey(keyring, rootKey);
-      const keys = deriveIntegrityKeys(rootKey, storeId);
       const generation = 1 + randomness.below(0xffff_fffe);
       const top = Leaf.empty();
       const root = signRoot(keys, { generation, sequence: 1, digest: placeNode(top, keys, generation, '') });
@@ -230,6 +231,7 @@ export class StoreIntegrity {
       });
       return written !== undefined && isEmpty;
     } finally {
+      endIntegrityKeys(keys);
       rootKey.fill(0);
     }
   }
