@@ -17,6 +17,8 @@ export interface ManifestUpdate {
   readonly nodes: readonly { readonly path: string; readonly node: ManifestNode }[];
 }
 
+type Later<T> = T | Promise<T>;
+
 /** Works one change into the tree: the nodes on the paths of the groups it touches, and nothing else. */
 export class ManifestChange {
   readonly #writes: StoreWrite[] = [];
@@ -53,36 +55,34 @@ export class ManifestChange {
     return [...groups.values()];
   }
 
-  /** The node in place of the one at `path`; undefined when nothing is left below it. */
-  async #change(path: string, digest: Buffer, changes: readonly GroupChange[]): Promise<ManifestNode | undefined> {
-    const node = this.nodes.cached(path, digest) ?? (await this.nodes.load(this.root.generation, path, digest));
-    return node.type === 'leaf' ? this.#changeLeaf(path, node, changes) : this.#changeInner(path, node, changes);
+  /** The node in place of the one at `path`; undefined when nothing is left below it. A promise only where a node has to be read. */
+  #change(path: string, digest: Buffer, changes: readonly GroupChange[]): Later<ManifestNode | undefined> {
+    const node = this.nodes.cached(path, digest) ?? this.nodes.load(this.root.generation, path, digest);
+    return after(node, (there) =>
+      there.type === 'leaf' ? this.#changeLeaf(path, there, changes) : this.#changeInner(path, there, changes),
+    );
   }
 
-  async #changeInner(path: string, node: Inner, changes: readonly GroupChange[]): Promise<Inner | undefined> {
-    const parts = byDigit(changes, path.length);
-    const changeChild = async ([digit, below]: readonly [number, readonly GroupChange[]]) => {
+  #changeInner(path: string, node: Inner, changes: readonly GroupChange[]): Later<Inner | undefined> {
+    const changed = byDigit(changes, path.length).map(([digit, below]) => {
       const child = node.child(digit);
       const place = childPath(path, digit);
       const next =
-        child === undefined ? this.#changeLeaf(place, Leaf.empty(), below) : await this.#change(place, child, below);
-      return { digit, digest: this.#put(place, next, child !== undefined) };
-    };
-    const [first] = parts;
-    const changed =
-      first !== undefined && parts.length === 1
-        ? [await changeChild(first)]
-        : await Promise.all(parts.map(changeChild));
-    const after = node.with(changed);
-    return after.isEmpty ? undefined : after;
+        child === undefined ? this.#changeLeaf(place, Leaf.empty(), below) : this.#change(place, child, below);
+      return after(next, (there) => ({ digit, digest: this.#put(place, there, child !== undefined) }));
+    });
+    return after(allOf(changed), (children) => {
+      const changedNode = node.with(children);
+      return changedNode.isEmpty ? undefined : changedNode;
+    });
   }
 
   #changeLeaf(path: string, leaf: Leaf, changes: readonly GroupChange[]): ManifestNode | undefined {
     // Also those of a whole import are never put into one leaf.
     if (changes.length > MOST_GROUPS) return this.#cut(path, leaf, changes);
-    const after = leaf.with(changes);
-    if (after.isEmpty) return undefined;
-    return after.isTooLarge(path) ? this.#cut(path, after, []) : after;
+    const changed = leaf.with(changes);
+    if (changed.isEmpty) return undefined;
+    return changed.isTooLarge(path) ? this.#cut(path, changed, []) : changed;
   }
 
   #cut(path: string, leaf: Leaf, changes: readonly GroupChange[]): Inner | undefined {
@@ -112,7 +112,12 @@ export class ManifestChange {
 }
 
 /** In the order of the digits. */
-function byDigit(changes: readonly GroupChange[], depth: number): [digit: number, changes: GroupChange[]][] {
+function byDigit(
+  changes: readonly GroupChange[],
+  depth: number,
+): (readonly [digit: number, changes: readonly GroupChange[]])[] {
+  const [only] = changes;
+  if (only !== undefined && changes.length === 1) return [[digitAt(only.position, depth), changes]];
   const digits = new Map<number, GroupChange[]>();
   for (const change of changes) {
     const digit = digitAt(change.position, depth);
@@ -121,4 +126,13 @@ function byDigit(changes: readonly GroupChange[], depth: number): [digit: number
     else there.push(change);
   }
   return [...digits].sort(([one], [other]) => one - other);
+}
+
+function after<T, R>(value: Later<T>, work: (value: T) => Later<R>): Later<R> {
+  return value instanceof Promise ? value.then(work) : work(value);
+}
+
+function allOf<T>(values: readonly Later<T>[]): Later<readonly T[]> {
+  const isThere = (value: Later<T>): value is T => !(value instanceof Promise);
+  return values.every(isThere) ? values : Promise.all(values);
 }

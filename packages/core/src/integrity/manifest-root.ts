@@ -45,7 +45,8 @@ export function signRoot(keys: IntegrityKeys, parts: Omit<ManifestRoot, 'mac'>):
   encoded.writeUInt32BE(parts.sequence >>> 0, 10);
   encoded.set(parts.digest, 14);
   keys.root.write(encoded, BODY_BYTES, MAC_BYTES, encoded.subarray(0, BODY_BYTES));
-  return { ...parts, mac: encoded.subarray(BODY_BYTES), encoded };
+  const { generation, sequence, digest } = parts;
+  return { generation, sequence, digest, mac: encoded.subarray(BODY_BYTES), encoded };
 }
 
 /** Undefined for what was not signed under this key. */
