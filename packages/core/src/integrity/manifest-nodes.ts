@@ -12,6 +12,8 @@ const YOUNG_NODES = 1024;
 const KNOWN_POSITIONS = 2048;
 const PAGE = 500;
 
+type Reading = Promise<StoreEntry | undefined>;
+
 /** Thrown where a node is not the one that the root, as it was known, leads to: the tree has moved on, or the node was damaged. */
 export class NodeMismatch extends Error {
   constructor(
@@ -30,6 +32,7 @@ export class ManifestNodes {
   /** By path: those used since the older ones were set aside, and those that are forgotten next time unless they are used again. */
   #young = new Map<string, ManifestNode>();
   #old = new Map<string, ManifestNode>();
+  #deepest = 0;
   readonly #positions = new Map<string, Position>();
   /** A page of entries asks for the same few nodes many times at once. */
   readonly #reading = new Map<string, Promise<ManifestNode>>();
@@ -52,6 +55,7 @@ export class ManifestNodes {
   /** Keeps a node that is known to be right. */
   keep(path: string, node: ManifestNode): void {
     this.#young.set(path, node);
+    this.#deepest = Math.max(this.#deepest, path.length);
     if (this.#young.size < YOUNG_NODES) return;
     this.#old = this.#young;
     this.#young = new Map();
@@ -60,6 +64,7 @@ export class ManifestNodes {
   forget(): void {
     this.#young.clear();
     this.#old.clear();
+    this.#deepest = 0;
   }
 
   /** The whole node, if it is at hand. */
@@ -86,19 +91,34 @@ export class ManifestNodes {
    */
   async leaf({ generation, digest: top }: ManifestRoot, group: string): Promise<Leaf | undefined> {
     const look = { group, position: this.position(group) };
+    let ahead: ReadonlyMap<string, Reading> | undefined;
     let digest = top;
     for (let depth = 0; ; depth += 1) {
       const path = look.position.slice(0, depth);
-      const kept = this.#kept(path, digest);
-      const node =
-        kept?.tells(look, depth) === true
-          ? kept
-          : this.#keepFor(look, path, await this.#read(generation, path, digest));
+      let node = this.#kept(path, digest);
+      if (node?.tells(look, depth) !== true) {
+        ahead ??= this.#readAhead(generation, look.position, depth);
+        node = this.#keepFor(look, path, await this.#read(generation, path, digest, ahead.get(path)));
+      }
       if (node.type === 'leaf') return node;
       const child = node.child(digitAt(look.position, depth));
       if (child === undefined) return undefined;
       digest = child;
     }
+  }
+
+  /** Below a node that has to be read are others that will have to be: asked for at once, they come with it. The deepest path that was ever seen tells how many. */
+  #readAhead(generation: number, position: Position, depth: number): ReadonlyMap<string, Reading> {
+    const ahead = new Map<string, Reading>();
+    for (let below = depth + 1; below <= this.#deepest; below += 1) {
+      const path = position.slice(0, below);
+      if (this.#young.has(path) || this.#old.has(path)) continue;
+      const reading = this.store.get(nodeKey(generation, path));
+      // It may never be needed; whoever does is told.
+      reading.catch(() => undefined);
+      ahead.set(path, reading);
+    }
+    return ahead;
   }
 
   #keepFor(look: Look, path: string, node: ManifestNode): ManifestNode {
@@ -117,18 +137,18 @@ export class ManifestNodes {
     return node;
   }
 
-  async #read(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
+  async #read(generation: number, path: string, digest: Buffer, ahead?: Reading): Promise<ManifestNode> {
     const about = `${generation} ${path} ${digest.toString('latin1')}`;
     let reading = this.#reading.get(about);
     if (reading === undefined) {
-      reading = this.#readOnce(generation, path, digest).finally(() => this.#reading.delete(about));
+      reading = this.#readOnce(generation, path, digest, ahead).finally(() => this.#reading.delete(about));
       this.#reading.set(about, reading);
     }
     return reading;
   }
 
-  async #readOnce(generation: number, path: string, digest: Buffer): Promise<ManifestNode> {
-    const node = storedNode(path, await this.store.get(nodeKey(generation, path)));
+  async #readOnce(generation: number, path: string, digest: Buffer, ahead?: Reading): Promise<ManifestNode> {
+    const node = storedNode(path, await (ahead ?? this.store.get(nodeKey(generation, path))));
     if (node === undefined || !placeNode(node, this.keys, generation, path).equals(digest))
       throw new NodeMismatch(path, digest);
     return node;
