@@ -35,7 +35,7 @@ export interface AuditSinkHealth {
   readonly behind: number;
 }
 
-const BUFFER_CHARACTERS = 8 * 1_048_576;
+const BUFFER_BYTES = 8 * 1_048_576;
 const MOST_RECORDS_AT_ONCE = 1024;
 const LOG_IDENTITY: AuditIdentity = { type: 'system', principalId: 'nestjs-secrets' };
 
@@ -52,7 +52,7 @@ export class AuditLog {
   readonly #lanes: readonly SinkLane[];
   readonly #required: readonly SinkLane[];
   readonly #pending: PendingEvents;
-  readonly #buffer = new RecordBuffer(BUFFER_CHARACTERS);
+  readonly #buffer = new RecordBuffer(BUFFER_BYTES);
   readonly #outage = new OutageRecord();
   readonly #checkpointer: Checkpointer | undefined;
   readonly #events = new Subject<RecordedEvent>();

@@ -1,8 +1,10 @@
-import { type ChainHead, type ChainKey, parseRecord, type SealedRecord } from './audit-chain.js';
+import { type ChainHead, type ChainKey, parseRecord, RecordOfBytes, type SealedRecord } from './audit-chain.js';
 import { AuditLogDamagedError } from './audit-errors.js';
 import { recordsAfter } from './audit-folder-reader.js';
 import { appendLeaf } from './merkle-tree.js';
 import type { SinkLane } from './sink-lane.js';
+
+const LINE_FEED = Buffer.from('\n');
 
 /**
  * Records that are no longer in memory, for a sink that fell behind, from a sink that has them; undefined when there is none.
@@ -33,14 +35,9 @@ export function historyFor(
             `was changed: record ${end.sequence + 1} is not what was written`,
           );
         }
-        const record: SealedRecord = {
-          sequence: fields.sequence,
-          mac: fields.mac,
-          tree: appendLeaf(end.tree, bytes),
-          line: bytes.toString('utf8'),
-          event: fields.event.toString('utf8'),
-          time: fields.time,
-        };
+        const { sequence, mac, previous, time } = fields;
+        const [tree, event] = [appendLeaf(end.tree, bytes), fields.event.toString('utf8')];
+        const record = new RecordOfBytes(sequence, Buffer.concat([bytes, LINE_FEED]), mac, previous, tree, event, time);
         records.push(record);
         end = record;
       }

@@ -29,8 +29,6 @@ export interface LaneFailure {
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2000;
 const NO_ANSWER = 'does not answer';
-/** A record names the one before it within so many characters. */
-const LONGEST_HEAD = 200;
 
 /** Keeps one sink supplied, at its own pace: a failing one is tried again until it takes what it lacks, and no other sink notices. */
 export class SinkLane {
@@ -121,7 +119,7 @@ export class SinkLane {
     const records = supplied instanceof Promise ? await supplied : supplied;
     const [first, last] = [records[0], records.at(-1)];
     if (first === undefined || last === undefined) return;
-    if (this.keepsRecords && !first.line.slice(0, LONGEST_HEAD).includes(head.mac)) {
+    if (this.keepsRecords && first.previous !== head.mac) {
       throw new AuditLogDamagedError(this.name, `holds another record ${head.sequence} than this log`);
     }
     const appended = this.sink.append(records).then(() => this.#reach(last));
