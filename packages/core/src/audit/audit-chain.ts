@@ -82,7 +82,7 @@ export interface SealedRecord {
   readonly sequence: number;
   /** The line for the log in UTF-8, with its line feed. */
   readonly bytes: Buffer;
-  /** The line as text, without the line feed; made anew each time it is asked for. */
+  /** The line as text, without the line feed. */
   readonly line: string;
   readonly mac: string;
   /** The MAC of the record before. */
@@ -95,20 +95,40 @@ export interface SealedRecord {
   readonly time: number;
 }
 
-/** A record whose text is made only for the sinks that want text. */
-export class RecordOfBytes implements SealedRecord {
+/** A record as its bytes; what else there is to it is made when it is first asked for. */
+export class FramedRecord implements SealedRecord {
+  readonly previous: string;
+  #before: ChainHead | undefined;
+  #tree: MerkleTree | undefined;
+
+  /** `framed` as in `SealedLine`. */
   constructor(
+    before: ChainHead,
     readonly sequence: number,
-    readonly bytes: Buffer,
+    private readonly framed: Buffer,
     readonly mac: string,
-    readonly previous: string,
-    readonly tree: MerkleTree,
     readonly event: string,
     readonly time: number,
-  ) {}
+  ) {
+    this.previous = before.mac;
+    this.#before = before;
+  }
+
+  get bytes(): Buffer {
+    return this.framed.subarray(1);
+  }
 
   get line(): string {
-    return this.bytes.toString('utf8', 0, this.bytes.length - 1);
+    return this.framed.toString('utf8', 1, this.framed.length - 1);
+  }
+
+  get tree(): MerkleTree {
+    if (this.#before !== undefined) {
+      this.#tree = appendMarkedLeaf(this.#before.tree, this.framed.subarray(0, -1));
+      // Or every record would keep all before it in memory.
+      this.#before = undefined;
+    }
+    return this.#tree ?? EMPTY_TREE;
   }
 }
 
@@ -130,8 +150,7 @@ export function sealRecord(key: ChainKey, head: ChainHead, event: string, time: 
   const { framed, mac } = key.seal(
     `{"seq":${sequence},"time":"${iso}","key":"${key.id}","prev":"${head.mac}","event":${event}`,
   );
-  const tree = appendMarkedLeaf(head.tree, framed.subarray(0, -1));
-  return new RecordOfBytes(sequence, framed.subarray(1), mac, head.mac, tree, event, time);
+  return new FramedRecord(head, sequence, framed, mac, event, time);
 }
 
 /** What a record says of its place, nothing of which is proven yet. */

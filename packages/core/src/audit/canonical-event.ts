@@ -1,8 +1,6 @@
 import { AuditEventError } from './audit-errors.js';
 import type { AuditEvent, AuditIdentity } from './audit-event.js';
 
-const REQUIRED_FIELDS = ['eventId', 'eventName', 'eventSource', 'eventTime'] as const;
-
 /** Longer texts in a named field are cut, since who asks decides how long they are, and must not thereby go unrecorded. */
 const LONGEST_TEXT = 1024;
 const DEEPEST_DATA = 12;
@@ -28,21 +26,16 @@ const NAMES_OF_VALUES = new Set([
  * @throws AuditEventError when the event cannot be recorded, naming the path and never what is there
  */
 export function encodeAuditEvent(event: AuditEvent, limitBytes: number): string {
-  for (const field of REQUIRED_FIELDS) {
-    if (typeof event[field] !== 'string' || event[field] === '') {
-      throw new AuditEventError(`An audit event needs a text in \`${field}\`.`);
-    }
-  }
   // Field by field, each with its label in one piece, which takes half the time of loops over their names. In the order of UTF-16 code units, as RFC 8785 asks.
   const before =
     data('"additionalEventData":', event.additionalEventData) +
     text('"errorCode":', event.errorCode) +
     text('"errorMessage":', event.errorMessage) +
-    text('"eventId":', event.eventId) +
-    text('"eventName":', event.eventName) +
+    needed('"eventId":', event.eventId) +
+    needed('"eventName":', event.eventName) +
     text('"eventRW":', event.eventRW) +
-    text('"eventSource":', event.eventSource) +
-    text('"eventTime":', event.eventTime) +
+    needed('"eventSource":', event.eventSource) +
+    needed('"eventTime":', event.eventTime) +
     text('"eventType":', event.eventType) +
     text('"eventVersion":', event.eventVersion) +
     text('"requestId":', event.requestId) +
@@ -64,6 +57,13 @@ export function encodeAuditEvent(event: AuditEvent, limitBytes: number): string 
     }
   }
   return json;
+}
+
+function needed(label: string, value: string): string {
+  if (typeof value !== 'string' || value === '') {
+    throw new AuditEventError(`An audit event needs a text in \`${fieldOf(label)}\`.`);
+  }
+  return text(label, value);
 }
 
 /** `"field":"text",`, or nothing. */

@@ -1,9 +1,9 @@
-import { type ChainHead, type ChainKey, parseRecord, RecordOfBytes, type SealedRecord } from './audit-chain.js';
+import { type ChainHead, type ChainKey, parseRecord, FramedRecord, type SealedRecord } from './audit-chain.js';
 import { AuditLogDamagedError } from './audit-errors.js';
 import { recordsAfter } from './audit-folder-reader.js';
-import { appendLeaf } from './merkle-tree.js';
 import type { SinkLane } from './sink-lane.js';
 
+const FREE_BYTE = Buffer.alloc(1);
 const LINE_FEED = Buffer.from('\n');
 
 /**
@@ -35,9 +35,9 @@ export function historyFor(
             `was changed: record ${end.sequence + 1} is not what was written`,
           );
         }
-        const { sequence, mac, previous, time } = fields;
-        const [tree, event] = [appendLeaf(end.tree, bytes), fields.event.toString('utf8')];
-        const record = new RecordOfBytes(sequence, Buffer.concat([bytes, LINE_FEED]), mac, previous, tree, event, time);
+        const framed = Buffer.concat([FREE_BYTE, bytes, LINE_FEED]);
+        const event = fields.event.toString('utf8');
+        const record = new FramedRecord(end, fields.sequence, framed, fields.mac, event, fields.time);
         records.push(record);
         end = record;
       }

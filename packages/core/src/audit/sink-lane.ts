@@ -26,6 +26,18 @@ export interface LaneFailure {
   readonly cause: unknown;
 }
 
+/** How one sink is doing. */
+export interface AuditSinkHealth {
+  readonly name: string;
+  readonly mode: 'required' | 'best-effort';
+  readonly status: 'up' | 'failing';
+  /** Why it fails, and since when (milliseconds since the Unix epoch). */
+  readonly why?: string;
+  readonly since?: number;
+  /** Records it does not have yet. */
+  readonly behind: number;
+}
+
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2000;
 const NO_ANSWER = 'does not answer';
@@ -74,6 +86,16 @@ export class SinkLane {
     this.keepsRecords = state !== undefined;
     this.#head = state?.head ?? this.#start;
     return state;
+  }
+
+  health(): AuditSinkHealth {
+    return {
+      name: this.name,
+      mode: this.isRequired ? 'required' : 'best-effort',
+      status: this.failure === undefined ? 'up' : 'failing',
+      ...(this.failure && { why: this.failure.why, since: this.failure.since }),
+      behind: this.parts.newest() - Math.max(0, this.position),
+    };
   }
 
   /** Where a sink begins that keeps nothing; one that does knows itself. */
