@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { describe, expect, it } from '@jest/globals';
-import { HmacKey } from '../src/audit/hmac-key.js';
+import { HmacKey, ROOM_START } from '../src/audit/hmac-key.js';
 
 const native = (key: Uint8Array, message: Uint8Array): string =>
   createHmac('sha256', key).update(message).digest('hex');
@@ -35,7 +35,7 @@ describe('an HMAC key', () => {
     const secret = randomBytes(32);
     const key = new HmacKey(secret);
     for (const text of ['', 'short', 'ünïcödé 🔑'.repeat(400), 'short again']) {
-      const bytes = key.room(Buffer.byteLength(text)).write(text);
+      const bytes = key.room(Buffer.byteLength(text)).write(text, ROOM_START);
       expect(key.macOfRoom(bytes)).toBe(native(secret, Buffer.from(text)));
     }
   });

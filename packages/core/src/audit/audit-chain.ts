@@ -1,6 +1,6 @@
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { AuditOptionsError } from './audit-errors.js';
-import { HmacKey } from './hmac-key.js';
+import { HmacKey, ROOM_START } from './hmac-key.js';
 import { appendMarkedLeaf, EMPTY_TREE, type MerkleTree } from './merkle-tree.js';
 
 /** 32 bytes or more that only the application holds; made for this purpose alone. */
@@ -59,12 +59,12 @@ export class ChainKey {
   /** A whole line from all of it but its closing brace. */
   seal(open: string): SealedLine {
     const room = this.#key.room(open.length * MOST_BYTES_A_CHARACTER + CLOSING.length);
-    const end = room.write(open);
-    room.set(CLOSING, end);
-    const mac = this.#key.macOfRoom(end + CLOSING.length);
-    const framed = Buffer.allocUnsafe(1 + end + TAIL_LENGTH + 1);
-    framed.set(room.subarray(0, end), 1);
-    framed.write(`,"mac":"${mac}"}\n`, 1 + end, 'latin1');
+    const length = room.write(open, ROOM_START);
+    room.set(CLOSING, ROOM_START + length);
+    const mac = this.#key.macOfRoom(length + CLOSING.length);
+    const framed = Buffer.allocUnsafe(1 + length + TAIL_LENGTH + 1);
+    room.copy(framed, 1, ROOM_START, ROOM_START + length);
+    framed.write(`,"mac":"${mac}"}\n`, 1 + length, 'latin1');
     return { framed, mac };
   }
 }
@@ -97,6 +97,7 @@ export interface SealedRecord {
 
 /** A record as its bytes; what else there is to it is made when it is first asked for. */
 export class FramedRecord implements SealedRecord {
+  readonly bytes: Buffer;
   readonly previous: string;
   #before: ChainHead | undefined;
   #tree: MerkleTree | undefined;
@@ -110,16 +111,13 @@ export class FramedRecord implements SealedRecord {
     readonly event: string,
     readonly time: number,
   ) {
+    this.bytes = framed.subarray(1);
     this.previous = before.mac;
     this.#before = before;
   }
 
-  get bytes(): Buffer {
-    return this.framed.subarray(1);
-  }
-
   get line(): string {
-    return this.framed.toString('utf8', 1, this.framed.length - 1);
+    return this.bytes.toString('utf8', 0, this.bytes.length - 1);
   }
 
   get tree(): MerkleTree {

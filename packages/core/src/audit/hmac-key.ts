@@ -3,6 +3,8 @@ import { createHash, hash } from 'node:crypto';
 const HASH = 'sha256';
 const BLOCK_BYTES = 64;
 const HASH_BYTES = 32;
+/** Where messages begin in the buffer of `room`: behind the key. */
+export const ROOM_START = BLOCK_BYTES;
 const INNER_PAD = 0x36;
 const OUTER_PAD = 0x5c;
 /** The workspace is made larger for messages up to this length; longer ones are none of a log's lines, and take the slow way. */
@@ -27,20 +29,20 @@ export class HmacKey {
     }
   }
 
-  /** Room for a message of so many bytes, to be written into and then passed to `macOfRoom`; valid until the next call of anything here. */
+  /** A buffer with room for a message of so many bytes from `ROOM_START` on, to be written there before `macOfRoom`; valid until the next call of anything here. */
   room(bytes: number): Buffer {
-    if (BLOCK_BYTES + bytes > this.#workspace.length) {
-      const larger = Buffer.alloc(2 * (BLOCK_BYTES + bytes));
-      this.#workspace.copy(larger, 0, 0, BLOCK_BYTES);
+    if (ROOM_START + bytes > this.#workspace.length) {
+      const larger = Buffer.alloc(2 * (ROOM_START + bytes));
+      this.#workspace.copy(larger, 0, 0, ROOM_START);
       this.#workspace.fill(0);
       this.#workspace = larger;
     }
-    return this.#workspace.subarray(BLOCK_BYTES);
+    return this.#workspace;
   }
 
   /** The MAC, in hex, of the first `bytes` in the room. */
   macOfRoom(bytes: number): string {
-    return this.#finish(hash(HASH, this.#workspace.subarray(0, BLOCK_BYTES + bytes), 'binary'));
+    return this.#finish(hash(HASH, this.#workspace.subarray(0, ROOM_START + bytes), 'binary'));
   }
 
   /** The MAC of a message in parts, in hex. */
@@ -53,7 +55,7 @@ export class HmacKey {
       return this.#finish(inner.digest('binary'));
     }
     const room = this.room(length);
-    let end = 0;
+    let end = ROOM_START;
     for (const part of parts) {
       room.set(part, end);
       end += part.byteLength;
