@@ -1,4 +1,5 @@
 import { StoreClosedError, type StoreCommit } from '@nestjs-secrets/core';
+import type { Gather } from './event-loop-turns.js';
 
 interface WaitingCommit {
   readonly commit: StoreCommit;
@@ -19,7 +20,10 @@ export class CommitQueue {
   #running: Promise<void> = Promise.resolve();
   #isRunning = false;
 
-  constructor(private readonly transact: Transact) {}
+  constructor(
+    private readonly transact: Transact,
+    private readonly gather: Gather,
+  ) {}
 
   add(commit: StoreCommit): Promise<number | undefined> {
     return new Promise((resolve, reject) => {
@@ -36,10 +40,12 @@ export class CommitQueue {
 
   async #run(): Promise<void> {
     this.#isRunning = true;
+    let hadCompany = false;
     while (this.#waiting.length > 0) {
       // Lets callers join, and lets a process that commits without a pause do its other work in between.
-      await new Promise((resolve) => setImmediate(resolve));
+      await this.gather(hadCompany);
       const batch = this.#take();
+      hadCompany = batch.length > 1;
       if (batch.length > 0) await this.#carryOut(batch);
     }
     // In one step with the last look at what waits, so that nobody is left behind.

@@ -1,4 +1,5 @@
 import type { StoreEntry } from '@nestjs-secrets/core';
+import type { Gather } from './event-loop-turns.js';
 
 interface WaitingRead {
   readonly key: string;
@@ -15,18 +16,23 @@ const MOST_KEYS = 64;
  */
 export class ReadBatches {
   #waiting: WaitingRead[] = [];
+  #hadCompany = false;
 
-  constructor(private readonly read: (keys: readonly string[]) => Promise<readonly StoreEntry[]>) {}
+  constructor(
+    private readonly read: (keys: readonly string[]) => Promise<readonly StoreEntry[]>,
+    private readonly gather: Gather,
+  ) {}
 
   get(key: string): Promise<StoreEntry | undefined> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ key, resolve, reject });
-      if (this.#waiting.length === 1) setImmediate(() => this.#readAll());
+      if (this.#waiting.length === 1) void this.gather(this.#hadCompany).then(() => this.#readAll());
     });
   }
 
   #readAll(): void {
     const reads = new Map<string, WaitingRead[]>();
+    this.#hadCompany = this.#waiting.length > 1;
     for (const read of this.#waiting.splice(0)) reads.set(read.key, [...(reads.get(read.key) ?? []), read]);
     const keys = [...reads.keys()];
     for (let at = 0; at < keys.length; at += MOST_KEYS) void this.#readSome(keys.slice(at, at + MOST_KEYS), reads);

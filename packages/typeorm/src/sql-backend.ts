@@ -8,6 +8,7 @@ import {
   type StoreCommit,
   type StoreEntry,
 } from '@nestjs-secrets/core';
+import type { Gather } from './event-loop-turns.js';
 
 /** The options of a SQL store, checked and complete. */
 export interface SqlLimits {
@@ -34,6 +35,8 @@ export interface SqlBackend {
   transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]>;
   /** For a database that calls of itself; all others are asked. `poll` asks, for the time in which this one does not call. */
   lookout?(listeners: HintListeners, toldRevision: number, poll: () => Lookout): Lookout;
+  /** When a batch of reads or commits may begin; by default each waits for the next turn of the event loop, for company. */
+  readonly gather?: Gather;
   /** The second half of a sentence that begins with "The store sql (…)". */
   explain(error: BareError): string;
 }

@@ -14,6 +14,7 @@ import {
   type StoreListOptions,
 } from '@nestjs-secrets/core';
 import { CommitQueue } from './commit-queue.js';
+import { everyTurn } from './event-loop-turns.js';
 import { ReadBatches } from './read-batches.js';
 import type { SqlBackend, SqlLimits } from './sql-backend.js';
 
@@ -21,8 +22,8 @@ import type { SqlBackend, SqlLimits } from './sql-backend.js';
 export class SqlStore implements StoreDriver {
   readonly name: string;
   readonly #listeners = new HintListeners();
-  readonly #commits = new CommitQueue((commits) => this.#transact(commits));
-  readonly #reads = new ReadBatches((keys) => this.#calls.ask(() => this.backend.read(keys)));
+  readonly #commits: CommitQueue;
+  readonly #reads: ReadBatches;
   readonly #calls: StoreCalls;
   #lookout: Lookout | undefined;
 
@@ -36,6 +37,9 @@ export class SqlStore implements StoreDriver {
       (error) => backend.explain(error),
       () => this.#lookout?.doubt(),
     );
+    const gather = backend.gather ?? everyTurn;
+    this.#commits = new CommitQueue((commits) => this.#transact(commits), gather);
+    this.#reads = new ReadBatches((keys) => this.#calls.ask(() => this.backend.read(keys)), gather);
   }
 
   open(): Promise<void> {

@@ -13,6 +13,7 @@ import {
 } from '@nestjs-secrets/core';
 import type { DataSource, DataSourceOptions } from 'typeorm';
 import { judgeBatch } from './commit-batch.js';
+import { sparingTurns } from './event-loop-turns.js';
 import { quotedTable, STORE_ROW, type SqlBackend } from './sql-backend.js';
 
 export type SqliteOptions = Extract<DataSourceOptions, { type: 'better-sqlite3' }>;
@@ -42,6 +43,7 @@ type Statements = ReturnType<typeof prepareStatements>;
  */
 export class SqliteBackend implements SqlBackend {
   readonly name = 'sql (better-sqlite3)';
+  readonly gather = sparingTurns();
   readonly #table: string;
   #dataSource: DataSource | undefined;
   #statements: Statements | undefined;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import type { StoreEntry } from '@nestjs-secrets/core';
+import { everyTurn } from '../src/event-loop-turns.js';
 import { ReadBatches } from '../src/read-batches.js';
 
 const entry = (key: string): StoreEntry => ({ key, value: Buffer.from(key), revision: 1 });
@@ -10,7 +11,7 @@ describe('reads that come together', () => {
     const reads = new ReadBatches(async (keys) => {
       asked.push(keys);
       return keys.filter((key) => key !== 'absent').map(entry);
-    });
+    }, everyTurn);
     const [first, second, other, absent] = await Promise.all(['a', 'a', 'b', 'absent'].map((key) => reads.get(key)));
     expect(asked).toEqual([['a', 'b', 'absent']]);
     first?.value.fill(0);
@@ -27,7 +28,7 @@ describe('reads that come together', () => {
       const now = revision;
       await new Promise<void>((resolve) => answers.push(resolve));
       return keys.map((key) => ({ ...entry(key), revision: now }));
-    });
+    }, everyTurn);
     const before = reads.get('a');
     await new Promise((resolve) => setImmediate(resolve));
     const after = reads.get('a');
@@ -41,7 +42,7 @@ describe('reads that come together', () => {
     const reads = new ReadBatches(async (keys) => {
       sizes.push(keys.length);
       return keys.map(entry);
-    });
+    }, everyTurn);
     const keys = Array.from({ length: 150 }, (_, index) => String(index));
     const entries = await Promise.all(keys.map((key) => reads.get(key)));
     expect(entries.map((one) => one?.key)).toEqual(keys);
@@ -49,7 +50,7 @@ describe('reads that come together', () => {
   });
 
   it('fail together', async () => {
-    const reads = new ReadBatches(() => Promise.reject(new Error('away')));
+    const reads = new ReadBatches(() => Promise.reject(new Error('away')), everyTurn);
     const results = await Promise.allSettled([reads.get('a'), reads.get('a'), reads.get('b')]);
     expect(results.map((result) => result.status)).toEqual(['rejected', 'rejected', 'rejected']);
   });

@@ -52,8 +52,8 @@ export async function acceptSecret(
 async function want(store: StoreDriver, manifest: Manifest, known: KnownRoot, secretName: string): Promise<Wanted> {
   const { nodes, keys } = manifest;
   const { root } = known;
-  const listed = (await nodes.leaf(root, nodes.position(secretName)))?.groups.get(secretName)?.tags;
-  const stored = await entriesOf(store, secretName, [...(listed?.keys() ?? [])]);
+  const leaf = await nodes.leaf(root, secretName);
+  const stored = await entriesOf(store, secretName, leaf?.keys(secretName) ?? []);
   const tags = new Map<string, Buffer | undefined>();
   const removed: IntegrityFinding[] = [];
   for (const [key, entry] of stored) {

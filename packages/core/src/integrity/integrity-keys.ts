@@ -1,4 +1,5 @@
-import { createHmac, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
+import { hkdfSync } from 'node:crypto';
+import { MacKey } from './mac-key.js';
 
 /** The bytes of the key from which all others here are derived. */
 export const STORE_ROOT_KEY_BYTES = 32;
@@ -7,17 +8,17 @@ export const TAG_BYTES = 16;
 
 /** One key for each kind of thing that is MACed, so that none can pass for another. */
 export interface IntegrityKeys {
-  readonly record: KeyObject;
-  readonly node: KeyObject;
-  readonly root: KeyObject;
+  readonly record: MacKey;
+  readonly node: MacKey;
+  readonly root: MacKey;
 }
 
 /** Derives the keys of one store (HKDF, RFC 5869), and leaves `rootKey` to the caller to zero. */
 export function deriveIntegrityKeys(rootKey: Uint8Array, storeId: string): IntegrityKeys {
-  const derive = (use: string): KeyObject => {
+  const derive = (use: string): MacKey => {
     const key = Buffer.from(hkdfSync('sha256', rootKey, storeId, `nestjs-secrets integrity ${use} 1`, 32));
     try {
-      return createSecretKey(key);
+      return new MacKey(key);
     } finally {
       key.fill(0);
     }
@@ -25,9 +26,7 @@ export function deriveIntegrityKeys(rootKey: Uint8Array, storeId: string): Integ
   return { record: derive('record'), node: derive('node'), root: derive('root') };
 }
 
-/** HMAC-SHA-256 over parts whose lengths must be fixed, or stand in front of them. */
-export function mac(key: KeyObject, ...parts: readonly Uint8Array[]): Buffer {
-  const hmac = createHmac('sha256', key);
-  for (const part of parts) hmac.update(part);
-  return hmac.digest();
+/** Overwrites the keys. */
+export function endIntegrityKeys({ record, node, root }: IntegrityKeys): void {
+  for (const key of [record, node, root]) key.end();
 }

@@ -1,19 +1,10 @@
 import type { StoreWrite } from '../store/store-driver.js';
 import { groupOf } from './entry-kinds.js';
 import type { IntegrityKeys } from './integrity-keys.js';
-import {
-  childPath,
-  EMPTY_LEAF,
-  encodeNode,
-  FAN_OUT,
-  Group,
-  isTooLarge,
-  type Leaf,
-  type ManifestNode,
-  nodeDigest,
-  type Position,
-} from './manifest-node.js';
+import { type GroupChange, Leaf, MOST_GROUPS } from './manifest-leaf.js';
+import { encodedNode, Inner, type ManifestNode, placeNode } from './manifest-node.js';
 import type { ManifestNodes } from './manifest-nodes.js';
+import { childPath, digitAt } from './manifest-place.js';
 import { type ManifestRoot, nodeKey, ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
 
 /** What a commit does to the manifest: a new tag for each key written, or undefined for one removed. */
@@ -23,19 +14,15 @@ export type TagChanges = ReadonlyMap<string, Buffer | undefined>;
 export interface ManifestUpdate {
   readonly root: ManifestRoot;
   readonly writes: readonly StoreWrite[];
-  readonly nodes: readonly { readonly path: string; readonly digest: Buffer; readonly node: ManifestNode }[];
+  readonly nodes: readonly { readonly path: string; readonly node: ManifestNode }[];
 }
 
-interface GroupChange {
-  readonly group: string;
-  readonly position: Position;
-  readonly tags: [key: string, tag: Buffer | undefined][];
-}
+type Later<T> = T | Promise<T>;
 
 /** Works one change into the tree: the nodes on the paths of the groups it touches, and nothing else. */
 export class ManifestChange {
   readonly #writes: StoreWrite[] = [];
-  readonly #nodes: { path: string; digest: Buffer; node: ManifestNode }[] = [];
+  readonly #nodes: { path: string; node: ManifestNode }[] = [];
 
   constructor(
     private readonly nodes: ManifestNodes,
@@ -46,79 +33,68 @@ export class ManifestChange {
   /** @throws NodeMismatch */
   async apply(changes: TagChanges, sequence: number): Promise<ManifestUpdate> {
     const { generation } = this.root;
-    const top = await this.#change('', this.root.digest, this.#byGroup(changes));
-    const encoded = encodeNode(top ?? EMPTY_LEAF);
-    const digest = nodeDigest(this.keys, generation, '', encoded);
+    const top = (await this.#change('', this.root.digest, this.#byGroup(changes))) ?? Leaf.empty();
+    const digest = placeNode(top, this.keys, generation, '');
     const root = signRoot(this.keys, { generation, sequence, digest });
-    this.#nodes.push({ path: '', digest, node: top ?? EMPTY_LEAF });
+    this.#nodes.push({ path: '', node: top });
     this.#writes.push(
-      { key: TOP_KEY, value: Buffer.concat([root.encoded, encoded]) },
+      { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(top)]) },
       { key: ROOT_KEY, value: root.encoded },
     );
     return { root, writes: this.#writes, nodes: this.#nodes };
   }
 
   #byGroup(changes: TagChanges): GroupChange[] {
-    const groups = new Map<string, GroupChange>();
+    const groups = new Map<string, GroupChange & { readonly tags: [string, Buffer | undefined][] }>();
     for (const [key, tag] of changes) {
       const group = groupOf(key);
-      let change = groups.get(group);
-      if (change === undefined) {
-        change = { group, position: this.nodes.position(group), tags: [] };
-        groups.set(group, change);
-      }
-      change.tags.push([key, tag]);
+      const change = groups.get(group);
+      if (change === undefined) groups.set(group, { group, position: this.nodes.position(group), tags: [[key, tag]] });
+      else change.tags.push([key, tag]);
     }
     return [...groups.values()];
   }
 
-  /** The node in place of the one at `path`; undefined when nothing is left below it. */
-  async #change(path: string, digest: Buffer, changes: readonly GroupChange[]): Promise<ManifestNode | undefined> {
-    const node = this.nodes.cached(path, digest) ?? (await this.nodes.load(this.root.generation, path, digest));
-    if (node.type === 'leaf') return this.#changeLeaf(path, node, changes);
-    const children = [...node.children];
-    const changed = await Promise.all(
-      [...byDigit(changes, path.length)].map(async ([digit, below]) => {
-        const child = children[digit];
-        const place = childPath(path, digit);
-        const next =
-          child === undefined ? this.#changeLeaf(place, EMPTY_LEAF, below) : await this.#change(place, child, below);
-        return { digit, next, place, isThere: child !== undefined };
-      }),
+  /** The node in place of the one at `path`; undefined when nothing is left below it. A promise only where a node has to be read. */
+  #change(path: string, digest: Buffer, changes: readonly GroupChange[]): Later<ManifestNode | undefined> {
+    const node = this.nodes.cached(path, digest) ?? this.nodes.load(this.root.generation, path, digest);
+    return after(node, (there) =>
+      there.type === 'leaf' ? this.#changeLeaf(path, there, changes) : this.#changeInner(path, there, changes),
     );
-    for (const { digit, next, place, isThere } of changed) children[digit] = this.#put(place, next, isThere);
-    return children.every((child) => child === undefined) ? undefined : { type: 'inner', children };
+  }
+
+  #changeInner(path: string, node: Inner, changes: readonly GroupChange[]): Later<Inner | undefined> {
+    const changed = byDigit(changes, path.length).map(([digit, below]) => {
+      const child = node.child(digit);
+      const place = childPath(path, digit);
+      const next =
+        child === undefined ? this.#changeLeaf(place, Leaf.empty(), below) : this.#change(place, child, below);
+      return after(next, (there) => ({ digit, digest: this.#put(place, there, child !== undefined) }));
+    });
+    return after(allOf(changed), (children) => {
+      const changedNode = node.with(children);
+      return changedNode.isEmpty ? undefined : changedNode;
+    });
   }
 
   #changeLeaf(path: string, leaf: Leaf, changes: readonly GroupChange[]): ManifestNode | undefined {
-    const groups = new Map(leaf.groups);
-    for (const { group, tags } of changes) {
-      const changed = new Map(groups.get(group)?.tags);
-      for (const [key, tag] of tags) {
-        if (tag === undefined) changed.delete(key);
-        else changed.set(key, tag);
-      }
-      if (changed.size === 0) groups.delete(group);
-      else groups.set(group, new Group(changed));
-    }
-    if (groups.size === 0) return undefined;
-    const after: Leaf = { type: 'leaf', groups };
-    return isTooLarge(after, path) ? this.#cut(after, path) : after;
+    // Also those of a whole import are never put into one leaf.
+    if (changes.length > MOST_GROUPS) return this.#cut(path, leaf, changes);
+    const changed = leaf.with(changes);
+    if (changed.isEmpty) return undefined;
+    return changed.isTooLarge(path) ? this.#cut(path, changed, []) : changed;
   }
 
-  #cut({ groups }: Leaf, path: string): ManifestNode {
-    const parts: (Map<string, Group> | undefined)[] = Array.from({ length: FAN_OUT }, () => undefined);
-    for (const [name, group] of groups) {
-      const digit = this.nodes.position(name)[path.length] ?? 0;
-      (parts[digit] ??= new Map()).set(name, group);
-    }
-    const children = parts.map((part, digit) => {
-      if (part === undefined) return undefined;
-      const place = childPath(path, digit);
-      const leaf: Leaf = { type: 'leaf', groups: part };
-      return this.#put(place, isTooLarge(leaf, place) ? this.#cut(leaf, place) : leaf, false);
-    });
-    return { type: 'inner', children };
+  #cut(path: string, leaf: Leaf, changes: readonly GroupChange[]): Inner | undefined {
+    const parts = new Map(byDigit(changes, path.length));
+    const children = leaf
+      .cut(path.length, (group) => this.nodes.position(group))
+      .map((part = Leaf.empty(), digit) => {
+        const place = childPath(path, digit);
+        return this.#put(place, this.#changeLeaf(place, part, parts.get(digit) ?? []), false);
+      });
+    const node = Inner.of(children);
+    return node.isEmpty ? undefined : node;
   }
 
   /** Notes what to write for a node, and returns its digest. */
@@ -128,21 +104,35 @@ export class ManifestChange {
       if (isThere) this.#writes.push({ key, value: null });
       return undefined;
     }
-    const value = encodeNode(node);
-    const digest = nodeDigest(this.keys, this.root.generation, path, value);
-    this.#writes.push({ key, value });
-    this.#nodes.push({ path, digest, node });
+    const digest = placeNode(node, this.keys, this.root.generation, path);
+    this.#writes.push({ key, value: encodedNode(node) });
+    this.#nodes.push({ path, node });
     return digest;
   }
 }
 
-function byDigit(changes: readonly GroupChange[], depth: number): Map<number, GroupChange[]> {
+/** In the order of the digits. */
+function byDigit(
+  changes: readonly GroupChange[],
+  depth: number,
+): (readonly [digit: number, changes: readonly GroupChange[]])[] {
+  const [only] = changes;
+  if (only !== undefined && changes.length === 1) return [[digitAt(only.position, depth), changes]];
   const digits = new Map<number, GroupChange[]>();
   for (const change of changes) {
-    const digit = change.position[depth] ?? 0;
+    const digit = digitAt(change.position, depth);
     const there = digits.get(digit);
     if (there === undefined) digits.set(digit, [change]);
     else there.push(change);
   }
-  return digits;
+  return [...digits].sort(([one], [other]) => one - other);
+}
+
+function after<T, R>(value: Later<T>, work: (value: T) => Later<R>): Later<R> {
+  return value instanceof Promise ? value.then(work) : work(value);
+}
+
+function allOf<T>(values: readonly Later<T>[]): Later<readonly T[]> {
+  const isThere = (value: Later<T>): value is T => !(value instanceof Promise);
+  return values.every(isThere) ? values : Promise.all(values);
 }

@@ -4,18 +4,10 @@ import type { StoreDriver, StoreWrite } from '../store/store-driver.js';
 import { copyKeyOf, groupOf, kindOf } from './entry-kinds.js';
 import { findingAt, type IntegrityFinding } from './integrity-findings.js';
 import type { IntegrityKeys } from './integrity-keys.js';
-import {
-  childPath,
-  encodeNode,
-  FAN_OUT,
-  isTooLarge,
-  leafOf,
-  type ManifestNode,
-  nodeDigest,
-  type Position,
-  positionOf,
-} from './manifest-node.js';
+import { Leaf } from './manifest-leaf.js';
+import { encodedNode, Inner, type ManifestNode, placeNode } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
+import { childPath, digitAt, FAN_OUT, type Position, positionOf } from './manifest-place.js';
 import {
   type ManifestRoot,
   NODE_PREFIX,
@@ -76,16 +68,15 @@ export async function rebuildManifest(parts: RebuildParts): Promise<Rebuilt> {
     const node = build(keys, generation, '', members, rows);
     for (let at = 0; at < rows.length; at += TOGETHER)
       await store.commit({ conditions: [], writes: rows.slice(at, at + TOGETHER) });
-    const encoded = encodeNode(node);
     const root = signRoot(keys, {
       generation,
       sequence: Math.max(fromSequence, seenSequence, newest) + LEAP,
-      digest: nodeDigest(keys, generation, '', encoded),
+      digest: placeNode(node, keys, generation, ''),
     });
     const revision = await store.commit({
       conditions: [{ key: ROOT_KEY, revision: stored?.revision ?? 0 }],
       writes: [
-        { key: TOP_KEY, value: Buffer.concat([root.encoded, encoded]) },
+        { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(node)]) },
         { key: ROOT_KEY, value: root.encoded },
       ],
     });
@@ -124,7 +115,8 @@ async function collect({ store, keys, accepts }: RebuildParts): Promise<{
         findings.push(findingAt(opened.state === 'changed' ? 'record-changed' : 'record-downgraded', key));
         continue;
       }
-      if (kind === 'listed') members.push({ key, tag, position: positionOf(groupOf(key)) });
+      // A copy: a tag is a part of its record, and would keep all of it.
+      if (kind === 'listed') members.push({ key, tag: Buffer.from(tag), position: positionOf(groupOf(key)) });
     }
     for (let at = 0; at < adopted.length; at += TOGETHER) {
       const some = adopted.slice(at, at + TOGETHER);
@@ -147,18 +139,18 @@ function build(
   members: readonly Member[],
   rows: StoreWrite[],
 ): ManifestNode {
-  const leaf = leafOf(members.map(({ key, tag }) => [key, tag] as const));
-  if (!isTooLarge(leaf, path)) return leaf;
+  const leaf = Leaf.of(members.map(({ key, tag }) => [key, tag] as const));
+  if (leaf !== undefined && !leaf.isTooLarge(path)) return leaf;
   const parts: Member[][] = Array.from({ length: FAN_OUT }, () => []);
-  for (const member of members) parts[member.position[path.length] ?? 0]?.push(member);
+  for (const member of members) parts[digitAt(member.position, path.length)]?.push(member);
   const children = parts.map((part, digit) => {
     if (part.length === 0) return undefined;
     const place = childPath(path, digit);
-    const value = encodeNode(build(keys, generation, place, part, rows));
-    rows.push({ key: nodeKey(generation, place), value });
-    return nodeDigest(keys, generation, place, value);
+    const node = build(keys, generation, place, part, rows);
+    rows.push({ key: nodeKey(generation, place), value: encodedNode(node) });
+    return placeNode(node, keys, generation, place);
   });
-  return { type: 'inner', children };
+  return Inner.of(children);
 }
 
 /** Removes the nodes of the trees that are not in force: the others when this one is, itself when it never came to be. */

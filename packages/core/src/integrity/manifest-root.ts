@@ -1,6 +1,5 @@
-import { timingSafeEqual } from 'node:crypto';
 import { OWN_PREFIX } from './entry-kinds.js';
-import { type IntegrityKeys, mac, TAG_BYTES } from './integrity-keys.js';
+import { type IntegrityKeys, TAG_BYTES } from './integrity-keys.js';
 
 /*
  * The root of the manifest; integers are big-endian.
@@ -16,7 +15,8 @@ import { type IntegrityKeys, mac, TAG_BYTES } from './integrity-keys.js';
 const FORMAT = 1;
 const SUITE = 1;
 const BODY_BYTES = 1 + 1 + 4 + 8 + TAG_BYTES;
-export const ROOT_BYTES = BODY_BYTES + 32;
+const MAC_BYTES = 32;
+export const ROOT_BYTES = BODY_BYTES + MAC_BYTES;
 
 /** The root, what changes compete for. */
 export const ROOT_KEY = `${OWN_PREFIX}root`;
@@ -37,16 +37,16 @@ export function nodeKey(generation: number, path: string): string {
 }
 
 export function signRoot(keys: IntegrityKeys, parts: Omit<ManifestRoot, 'mac'>): ManifestRoot & { encoded: Buffer } {
-  const encoded = Buffer.alloc(ROOT_BYTES);
+  const encoded = Buffer.allocUnsafe(ROOT_BYTES);
   encoded[0] = FORMAT;
   encoded[1] = SUITE;
   encoded.writeUInt32BE(parts.generation, 2);
   encoded.writeUInt32BE(Math.floor(parts.sequence / 0x1_0000_0000), 6);
   encoded.writeUInt32BE(parts.sequence >>> 0, 10);
   encoded.set(parts.digest, 14);
-  const tag = mac(keys.root, encoded.subarray(0, BODY_BYTES));
-  encoded.set(tag, BODY_BYTES);
-  return { ...parts, mac: tag, encoded };
+  keys.root.write(encoded, BODY_BYTES, MAC_BYTES, encoded.subarray(0, BODY_BYTES));
+  const { generation, sequence, digest } = parts;
+  return { generation, sequence, digest, mac: encoded.subarray(BODY_BYTES), encoded };
 }
 
 /** Undefined for what was not signed under this key. */
@@ -54,7 +54,7 @@ export function readRoot(keys: IntegrityKeys, stored: Uint8Array): ManifestRoot 
   if (stored.length !== ROOT_BYTES || stored[0] !== FORMAT || stored[1] !== SUITE) return undefined;
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
   const tag = bytes.subarray(BODY_BYTES);
-  if (!timingSafeEqual(mac(keys.root, bytes.subarray(0, BODY_BYTES)), tag)) return undefined;
+  if (!keys.root.proves(tag, bytes.subarray(0, BODY_BYTES))) return undefined;
   return {
     generation: bytes.readUInt32BE(2),
     sequence: bytes.readUInt32BE(6) * 0x1_0000_0000 + bytes.readUInt32BE(10),

@@ -1,16 +1,21 @@
 import { type Clock, hold, pause } from '../foundation/clock.js';
 import { StoreClosedError, StoreContentionError } from '../foundation/errors.js';
 import type { Randomness } from '../foundation/randomness.js';
-import type { StoreCommit, StoreDriver, StoreWrite } from '../store/store-driver.js';
+import type { StoreCondition, StoreDriver, StoreWrite } from '../store/store-driver.js';
 import { copyKeyOf, groupOf, kindOf } from './entry-kinds.js';
 import type { Manifest } from './manifest.js';
-import { ManifestChange, type ManifestUpdate } from './manifest-change.js';
+import { ManifestChange } from './manifest-change.js';
 import { ROOT_KEY } from './manifest-root.js';
 import type { RecordReader } from './record-reader.js';
-import { sealRecord } from './record-seal.js';
+import { sealInPlace, type SealableWrite } from './record-seal.js';
+
+export interface SealableCommit {
+  readonly conditions: readonly StoreCondition[];
+  readonly writes: readonly SealableWrite[];
+}
 
 interface WaitingCommit {
-  readonly commit: StoreCommit;
+  readonly commit: SealableCommit;
   readonly resolve: (revision: number | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -44,8 +49,7 @@ export class ManifestWriter {
 
   constructor(private readonly parts: WriterParts) {}
 
-  /** The caller's bytes must be its own no more. */
-  commit(commit: StoreCommit): Promise<number | undefined> {
+  commit(commit: SealableCommit): Promise<number | undefined> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ commit, resolve, reject });
       if (!this.#isRunning) this.#running = this.#run();
@@ -69,6 +73,7 @@ export class ManifestWriter {
 
   /** Those that wait, in their order, up to the first one that has to do with another one or does not fit any more. */
   #take(): WaitingCommit[] {
+    if (this.#waiting.length === 1) return this.#waiting.splice(0);
     const taken: WaitingCommit[] = [];
     const written = new Set<string>();
     const conditioned = new Set<string>();
@@ -94,7 +99,7 @@ export class ManifestWriter {
     try {
       for (let attempt = 0; left.length > 0; attempt += 1) {
         if (attempt === ATTEMPTS) throw new StoreContentionError('the manifest');
-        left = await this.#hidden(left);
+        if (left.some(makesAnything)) left = await this.#hidden(left);
         if (left.length === 0) return;
         const sequence = await this.#tryOnce(left);
         if (sequence !== undefined) {
@@ -115,38 +120,36 @@ export class ManifestWriter {
     const { update, writes, revision } = await manifest.consult(async ({ root, revision }) => {
       const sequence = root.sequence + 1;
       const tags = new Map<string, Buffer | undefined>();
-      const sealed = batch.flatMap(({ commit }) => commit.writes.flatMap((write) => this.#seal(write, sequence, tags)));
+      const sealed: StoreWrite[] = [];
+      for (const { commit } of batch) for (const write of commit.writes) this.#seal(write, sequence, tags, sealed);
       const changed = await new ManifestChange(manifest.nodes, manifest.keys, root).apply(tags, sequence);
       return { update: changed, writes: [...sealed, ...changed.writes], revision };
     }, known);
-    const conditions = new Map(
-      batch.flatMap(({ commit }) => commit.conditions.map((one) => [keyed(one), one] as const)),
-    );
-    conditions.set(ROOT_KEY, { key: ROOT_KEY, revision });
-    return this.#commit(store, { conditions: [...conditions.values()], writes }, update);
-  }
-
-  async #commit(store: StoreDriver, commit: StoreCommit, update: ManifestUpdate): Promise<number | undefined> {
-    const { manifest } = this.parts;
+    const conditions = [...conditionsOf(batch), { key: ROOT_KEY, revision }];
     try {
-      const revision = await store.commit(commit);
-      if (revision !== undefined) manifest.advance(update, revision);
-      return revision;
+      const committed = await store.commit({ conditions, writes });
+      if (committed !== undefined) manifest.advance(update, committed);
+      return committed;
     } catch (error) {
       manifest.doubt();
       throw error;
     }
   }
 
-  #seal({ key, value }: StoreWrite, sequence: number, tags: Map<string, Buffer | undefined>): StoreWrite[] {
-    const kind = kindOf(key);
-    if (kind === 'plain') return [{ key, value }];
-    if (kind !== 'listed') return [{ key, value: value && sealRecord(this.parts.manifest.keys, key, value, 0).value }];
-    const sealed = value === null ? undefined : sealRecord(this.parts.manifest.keys, key, value, sequence);
-    tags.set(key, sealed?.tag);
+  #seal(
+    { key, kind, value }: SealableWrite,
+    sequence: number,
+    tags: Map<string, Buffer | undefined>,
+    to: StoreWrite[],
+  ) {
+    to.push({ key, value });
+    if (kind === 'plain') return;
+    const isListed = kind === 'listed';
+    const tag = value === null ? undefined : sealInPlace(this.parts.manifest.keys, key, value, isListed ? sequence : 0);
+    if (!isListed) return;
+    tags.set(key, tag);
     const copy = copyKeyOf(key);
-    const places = copy === undefined ? [key] : [key, copy];
-    return places.map((place) => ({ key: place, value: sealed?.value ?? null }));
+    if (copy !== undefined) to.push({ key: copy, value });
   }
 
   /** Those whose conditions still hold; the others get their answer. */
@@ -170,9 +173,7 @@ export class ManifestWriter {
     const { manifest, reader } = this.parts;
     const left: WaitingCommit[] = [];
     for (const waiting of batch) {
-      const absent = waiting.commit.conditions.filter(
-        ({ key, revision }) => revision === 0 && kindOf(key) === 'listed',
-      );
+      const absent = waiting.commit.conditions.filter(isAbsence);
       let isLeft = true;
       try {
         for (const { key } of absent) {
@@ -198,12 +199,22 @@ export class ManifestWriter {
   }
 }
 
-function partsOf({ conditions, writes }: StoreCommit): number {
+/** Of something that the manifest lists. */
+function isAbsence({ key, revision }: StoreCondition): boolean {
+  return revision === 0 && kindOf(key) === 'listed';
+}
+
+function makesAnything({ commit }: WaitingCommit): boolean {
+  return commit.conditions.some(isAbsence);
+}
+
+function partsOf({ conditions, writes }: SealableCommit): number {
   const groups = new Set(writes.map(({ key }) => groupOf(key)));
   return Math.max(conditions.length, writes.length) + groups.size * PARTS_A_GROUP;
 }
 
 /** Two conditions on one key can both be meant; only equal ones are one. */
-function keyed({ key, revision }: { readonly key: string; readonly revision: number }): string {
-  return `${key} ${revision}`;
+function conditionsOf(batch: readonly WaitingCommit[]): Iterable<StoreCondition> {
+  const all = batch.flatMap(({ commit }) => commit.conditions);
+  return all.length < 2 ? all : new Map(all.map((one) => [`${one.key} ${one.revision}`, one])).values();
 }

@@ -9,7 +9,7 @@ import {
 import type { IntegrityKeys } from './integrity-keys.js';
 import type { IntegrityReports } from './integrity-reports.js';
 import type { ManifestUpdate } from './manifest-change.js';
-import { encodeNode } from './manifest-node.js';
+import { encodedNode, type ManifestNode } from './manifest-node.js';
 import { ManifestNodes, NodeMismatch } from './manifest-nodes.js';
 import { type ManifestRoot, nodeKey, readRoot, ROOT_BYTES, ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
 
@@ -106,7 +106,7 @@ export class Manifest {
 
   /** What was written is what holds now. */
   advance({ root, nodes }: ManifestUpdate, revision: number): void {
-    for (const { path, digest, node } of nodes) this.nodes.keep(path, digest, node);
+    for (const { path, node } of nodes) this.nodes.keep(path, node);
     this.#take(root, revision);
   }
 
@@ -208,8 +208,8 @@ export class Manifest {
     if (written !== undefined) this.reports.repaired(key);
   }
 
-  #encode(path: string, node: Parameters<typeof encodeNode>[0], root: ManifestRoot): Buffer {
-    const encoded = encodeNode(node);
+  #encode(path: string, node: ManifestNode, root: ManifestRoot): Buffer {
+    const encoded = encodedNode(node);
     return path === '' ? Buffer.concat([signRoot(this.keys, root).encoded, encoded]) : encoded;
   }
 

@@ -1,5 +1,5 @@
-import { timingSafeEqual } from 'node:crypto';
-import { type IntegrityKeys, mac, TAG_BYTES } from './integrity-keys.js';
+import type { EntryKind } from './entry-kinds.js';
+import { type IntegrityKeys, TAG_BYTES } from './integrity-keys.js';
 
 /*
  * A sealed record: what was written, and after it
@@ -23,6 +23,32 @@ export type OpenedRecord =
   | { readonly state: 'authentic'; readonly payload: Uint8Array; readonly sequence: number; readonly tag: Buffer }
   | { readonly state: 'changed' | 'downgraded' };
 
+/** A write whose value, unless it is plain, has room for its seal, and belongs to nobody else. */
+export interface SealableWrite {
+  readonly key: string;
+  readonly kind: EntryKind;
+  readonly value: Buffer | null;
+}
+
+/** A copy of what is to be written, with room for its seal. */
+export function roomForSeal(payload: Uint8Array): Buffer {
+  const room = Buffer.allocUnsafe(payload.length + SEAL_BYTES);
+  room.set(payload);
+  return room;
+}
+
+/** Seals what `roomForSeal` made, also when it was sealed before, and returns the tag by which the manifest knows it. */
+export function sealInPlace({ record }: IntegrityKeys, key: string, value: Buffer, sequence: number): Buffer {
+  const end = value.length - TAG_BYTES;
+  const at = end - TRAILER_BYTES;
+  value.writeUInt32BE(Math.floor(sequence / 0x1_0000_0000), at);
+  value.writeUInt32BE(sequence >>> 0, at + 4);
+  value[end - 2] = SUITE;
+  value[end - 1] = FORMAT;
+  record.write(value, end, TAG_BYTES, headOf(key), value.subarray(0, end));
+  return value.subarray(end);
+}
+
 /** The bytes to store for `payload` under `key`, and the tag by which the manifest knows them. */
 export function sealRecord(
   keys: IntegrityKeys,
@@ -30,26 +56,18 @@ export function sealRecord(
   payload: Uint8Array,
   sequence: number,
 ): { readonly value: Buffer; readonly tag: Buffer } {
-  const value = Buffer.alloc(payload.length + SEAL_BYTES);
-  value.set(payload);
-  const end = payload.length + TRAILER_BYTES;
-  value.writeUInt32BE(Math.floor(sequence / 0x1_0000_0000), payload.length);
-  value.writeUInt32BE(sequence >>> 0, payload.length + 4);
-  value[end - 2] = SUITE;
-  value[end - 1] = FORMAT;
-  const tag = tagOf(keys, key, value.subarray(0, end));
-  value.set(tag, end);
-  return { value, tag };
+  const value = roomForSeal(payload);
+  return { value, tag: sealInPlace(keys, key, value, sequence) };
 }
 
-export function openRecord(keys: IntegrityKeys, key: string, stored: Uint8Array): OpenedRecord {
+export function openRecord({ record }: IntegrityKeys, key: string, stored: Uint8Array): OpenedRecord {
   const length = stored.length - SEAL_BYTES;
   if (length < 0) return { state: 'downgraded' };
   const value = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
   const end = length + TRAILER_BYTES;
   if (value[end - 2] !== SUITE || value[end - 1] !== FORMAT) return { state: 'downgraded' };
-  const tag = tagOf(keys, key, value.subarray(0, end));
-  if (!timingSafeEqual(tag, value.subarray(end))) return { state: 'changed' };
+  const tag = value.subarray(end);
+  if (!record.proves(tag, headOf(key), value.subarray(0, end))) return { state: 'changed' };
   const sequence = value.readUInt32BE(length) * 0x1_0000_0000 + value.readUInt32BE(length + 4);
   return { state: 'authentic', payload: stored.subarray(0, length), sequence, tag };
 }
@@ -63,9 +81,9 @@ export function recordPayload(stored: Uint8Array): Uint8Array {
   return isSealed ? stored.subarray(0, length) : stored;
 }
 
-function tagOf({ record }: IntegrityKeys, key: string, bytes: Uint8Array): Buffer {
+function headOf(key: string): Buffer {
   const head = Buffer.allocUnsafe(2 + key.length);
   head.writeUInt16BE(key.length);
   head.write(key, 2, 'latin1');
-  return mac(record, head, bytes).subarray(0, TAG_BYTES);
+  return head;
 }

@@ -7,10 +7,10 @@ import {
   InvalidStoreRequestError,
   STORE_VALUE_LIMIT,
 } from '../store/store-request.js';
-import { kindOf, LAST_OWN, OWN_PREFIX } from './entry-kinds.js';
+import { type EntryKind, kindOf, LAST_OWN, OWN_PREFIX } from './entry-kinds.js';
 import type { ManifestWriter } from './manifest-writer.js';
 import type { RecordReader } from './record-reader.js';
-import { SEAL_BYTES, sealRecord } from './record-seal.js';
+import { roomForSeal, SEAL_BYTES, type SealableWrite, sealRecord } from './record-seal.js';
 import type { IntegrityKeys } from './integrity-keys.js';
 
 /** What there is once the key of the store is known. */
@@ -78,18 +78,16 @@ export class SealedStore implements StoreDriver {
     const { writer, keys } = this.#opened();
     checkCommit(commit);
     const { conditions, writes } = commit;
-    for (const { key } of [...conditions, ...writes]) {
-      if (kindOf(key) === 'own') throw new InvalidStoreRequestError(`${key} belongs to the integrity of the store.`);
-    }
-    for (const { key, value } of writes) checkLength(key, value);
-    if (writes.some(({ key }) => kindOf(key) === 'listed')) {
+    for (const { key } of conditions) refuseOwn(key, kindOf(key));
+    const kinds = writes.map(({ key, value }) => checkedKind(key, value));
+    if (kinds.includes('listed')) {
       return writer.commit({
-        conditions: conditions.map((condition) => ({ ...condition })),
-        writes: writes.map(({ key, value }) => ({ key, value: value && Uint8Array.prototype.slice.call(value) })),
+        conditions: conditions.map(({ key, revision }) => ({ key, revision })),
+        writes: writes.map(({ key, value }, index) => sealable(key, kinds[index] ?? 'listed', value)),
       });
     }
-    const sealed = writes.map(({ key, value }) =>
-      value === null || kindOf(key) === 'plain'
+    const sealed = writes.map(({ key, value }, index) =>
+      value === null || kinds[index] === 'plain'
         ? { key, value }
         : { key, value: sealRecord(keys, key, value, 0).value },
     );
@@ -114,9 +112,21 @@ export class SealedStore implements StoreDriver {
   }
 }
 
-function checkLength(key: string, value: Uint8Array | null): void {
-  if (value === null || kindOf(key) === 'plain' || value.length + SEAL_BYTES <= STORE_VALUE_LIMIT) return;
+function refuseOwn(key: string, kind: EntryKind): void {
+  if (kind === 'own') throw new InvalidStoreRequestError(`${key} belongs to the integrity of the store.`);
+}
+
+function checkedKind(key: string, value: Uint8Array | null): EntryKind {
+  const kind = kindOf(key);
+  refuseOwn(key, kind);
+  if (value === null || kind === 'plain' || value.length + SEAL_BYTES <= STORE_VALUE_LIMIT) return kind;
   throw new InvalidStoreRequestError(
     `The value for ${key} has ${value.length} bytes; a sealed store holds at most ${STORE_VALUE_LIMIT - SEAL_BYTES} under one key.`,
   );
+}
+
+/** The caller's bytes are its own again as soon as it has called. */
+function sealable(key: string, kind: EntryKind, value: Uint8Array | null): SealableWrite {
+  if (value === null) return { key, kind, value };
+  return { key, kind, value: kind === 'plain' ? Buffer.from(value) : roomForSeal(value) };
 }

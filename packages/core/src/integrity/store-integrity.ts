@@ -6,11 +6,12 @@ import type { StoreDriver } from '../store/store-driver.js';
 import { acceptSecret } from './accept-secret.js';
 import { kindOf } from './entry-kinds.js';
 import { HighWaterFile } from './high-water-file.js';
-import { deriveIntegrityKeys, type IntegrityKeys, STORE_ROOT_KEY_BYTES } from './integrity-keys.js';
+import { deriveIntegrityKeys, endIntegrityKeys, type IntegrityKeys, STORE_ROOT_KEY_BYTES } from './integrity-keys.js';
 import { findingAt, type IntegrityEvent, type IntegrityFinding, StoreIntegrityError } from './integrity-findings.js';
 import { IntegrityReports } from './integrity-reports.js';
 import { Manifest } from './manifest.js';
-import { EMPTY_LEAF, encodeNode, nodeDigest } from './manifest-node.js';
+import { Leaf } from './manifest-leaf.js';
+import { encodedNode, placeNode } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
 import { rebuildManifest } from './manifest-rebuild.js';
 import { ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
@@ -133,6 +134,7 @@ export class StoreIntegrity {
     await this.store.close();
     await this.#opened?.file?.close();
     this.#reports.close();
+    if (this.#opened !== undefined) endIntegrityKeys(this.#opened.keys);
   }
 
   /** The newest state of the store that this process has seen, without a look at it; undefined before it was opened. */
@@ -212,15 +214,15 @@ export class StoreIntegrity {
       );
     }
     const rootKey = randomness.bytes(STORE_ROOT_KEY_BYTES);
+    const keys = deriveIntegrityKeys(rootKey, storeId);
     try {
       const sealed = await sealRootKey(keyring, rootKey);
-      const keys = deriveIntegrityKeys(rootKey, storeId);
       const generation = 1 + randomness.below(0xffff_fffe);
-      const encoded = encodeNode(EMPTY_LEAF);
-      const root = signRoot(keys, { generation, sequence: 1, digest: nodeDigest(keys, generation, '', encoded) });
+      const top = Leaf.empty();
+      const root = signRoot(keys, { generation, sequence: 1, digest: placeNode(top, keys, generation, '') });
       const own = ROOT_KEY_ENTRIES.map((key) => ({ key, value: sealed }));
       const empty = [
-        { key: TOP_KEY, value: Buffer.concat([root.encoded, encoded]) },
+        { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(top)]) },
         { key: ROOT_KEY, value: root.encoded },
       ];
       const written = await store.commit({
@@ -229,6 +231,7 @@ export class StoreIntegrity {
       });
       return written !== undefined && isEmpty;
     } finally {
+      endIntegrityKeys(keys);
       rootKey.fill(0);
     }
   }

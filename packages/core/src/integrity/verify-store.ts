@@ -8,8 +8,9 @@ import {
   TamperedRecordError,
 } from './integrity-findings.js';
 import type { KnownRoot, Manifest } from './manifest.js';
-import { childPath, type Leaf } from './manifest-node.js';
+import type { Leaf } from './manifest-leaf.js';
 import { allEntries } from './manifest-nodes.js';
+import { childPath } from './manifest-place.js';
 import { readRoot, ROOT_BYTES, ROOT_KEY, TOP_KEY } from './manifest-root.js';
 import type { RecordReader } from './record-reader.js';
 import { openRecord } from './record-seal.js';
@@ -153,13 +154,13 @@ export class StoreVerifier {
       await this.#checkLeaf(node);
       return;
     }
-    for (const [digit, digest] of node.children.entries())
+    for (const [digit, digest] of node.children().entries())
       if (digest !== undefined) await this.#walk(childPath(path, digit));
   }
 
-  async #checkLeaf({ groups }: Leaf): Promise<void> {
+  async #checkLeaf(leaf: Leaf): Promise<void> {
     const { store } = this.parts;
-    const keys = [...groups.values()].flatMap(({ tags }) => [...tags.keys()]);
+    const keys = leaf.keys();
     // Those that are there are looked at when all entries are.
     const stored = await Promise.all(keys.map((key) => store.get(key)));
     for (const [index, key] of keys.entries()) if (stored[index] === undefined) await this.#settle(key);
