@@ -1,6 +1,7 @@
-import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { AuditOptionsError } from './audit-errors.js';
-import { appendLeaf, EMPTY_TREE, type MerkleTree } from './merkle-tree.js';
+import { HmacKey, ROOM_START } from '../foundation/hmac-key.js';
+import { appendMarkedLeaf, EMPTY_TREE, type MerkleTree } from './merkle-tree.js';
 
 /** 32 bytes or more that only the application holds; made for this purpose alone. */
 export type AuditKey = KeyObject | Uint8Array;
@@ -10,7 +11,9 @@ const HASH = 'sha256';
 const MAC_HEX = 64;
 /** Every line ends in `,"mac":"<64 hex digits>"}`. */
 const TAIL_LENGTH = ',"mac":"'.length + MAC_HEX + '"}'.length;
-const CLOSING = '}';
+const CLOSING = Buffer.from('}');
+/** A character takes at most so many bytes. */
+const MOST_BYTES_A_CHARACTER = 3;
 const RECORD =
   /^\{"seq":([1-9]\d{0,15}),"time":"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)","key":"([0-9a-f]{8})","prev":"([0-9a-f]{64})","event":$/;
 const TAIL = /^,"mac":"([0-9a-f]{64})"\}$/;
@@ -19,7 +22,7 @@ const LONGEST_HEAD = 200;
 
 /** The key of one log, derived from the application's, so that no line of one log passes in another. */
 export class ChainKey {
-  readonly #key: KeyObject;
+  readonly #key: HmacKey;
   /** 8 hex digits that tell keys apart and give nothing away. */
   readonly id: string;
   /** What the first record names as the one before it. */
@@ -34,7 +37,7 @@ export class ChainKey {
     const size = 'symmetricKeySize' in key ? (key.symmetricKeySize ?? 0) : 'byteLength' in key ? key.byteLength : 0;
     if (size < 32) throw new AuditOptionsError('The key of an audit log has at least 32 bytes.');
     const derived = createHmac(HASH, key).update(`${KEY_LABEL}${origin}`).digest();
-    this.#key = createSecretKey(derived);
+    this.#key = new HmacKey(derived);
     derived.fill(0);
     this.id = this.mac('key id').slice(0, 8);
     this.genesis = this.mac('genesis');
@@ -42,7 +45,7 @@ export class ChainKey {
 
   /** HMAC-SHA-256 in hex. */
   mac(text: string): string {
-    return createHmac(HASH, this.#key).update(text).digest('hex');
+    return this.#key.mac(Buffer.from(text));
   }
 
   /** Whether a whole line, without its line feed, carries the MAC of the rest of it. */
@@ -50,30 +53,81 @@ export class ChainKey {
     const end = line.length - TAIL_LENGTH;
     const stated = TAIL.exec(line.toString('latin1', Math.max(0, end)))?.[1];
     if (stated === undefined) return false;
-    const actual = createHmac(HASH, this.#key).update(line.subarray(0, end)).update(CLOSING).digest();
-    return timingSafeEqual(Buffer.from(stated, 'hex'), actual);
+    return timingSafeEqual(Buffer.from(stated), Buffer.from(this.#key.mac(line.subarray(0, end), CLOSING)));
   }
 
   /** A whole line from all of it but its closing brace. */
-  seal(open: string): { readonly line: string; readonly mac: string } {
-    const mac = this.mac(open + CLOSING);
-    return { line: `${open},"mac":"${mac}"}`, mac };
+  seal(open: string): SealedLine {
+    const room = this.#key.room(open.length * MOST_BYTES_A_CHARACTER + CLOSING.length);
+    const length = room.write(open, ROOM_START);
+    room.set(CLOSING, ROOM_START + length);
+    const mac = this.#key.macOfRoom(length + CLOSING.length);
+    const framed = Buffer.allocUnsafe(1 + length + TAIL_LENGTH + 1);
+    room.copy(framed, 1, ROOM_START, ROOM_START + length);
+    framed.write(`,"mac":"${mac}"}\n`, 1 + length, 'latin1');
+    return { framed, mac };
   }
+}
+
+/** A line on its way into the log. */
+export interface SealedLine {
+  /** A byte that is free for the mark of the Merkle tree, the line in UTF-8, and its line feed. */
+  readonly framed: Buffer;
+  readonly mac: string;
 }
 
 /** One event in its place in the chain. */
 export interface SealedRecord {
   /** From 1, without a gap. */
   readonly sequence: number;
-  /** The line for the log, without a line feed. */
+  /** The line for the log in UTF-8, with its line feed. */
+  readonly bytes: Buffer;
+  /** The line as text, without the line feed. */
   readonly line: string;
   readonly mac: string;
+  /** The MAC of the record before. */
+  readonly previous: string;
   /** The tree of all lines up to this one. */
   readonly tree: MerkleTree;
   /** The canonical JSON of the event. */
   readonly event: string;
   /** When it was recorded, in milliseconds since the Unix epoch. */
   readonly time: number;
+}
+
+/** A record as its bytes; what else there is to it is made when it is first asked for. */
+export class FramedRecord implements SealedRecord {
+  readonly bytes: Buffer;
+  readonly previous: string;
+  #before: ChainHead | undefined;
+  #tree: MerkleTree | undefined;
+
+  /** `framed` as in `SealedLine`. */
+  constructor(
+    before: ChainHead,
+    readonly sequence: number,
+    private readonly framed: Buffer,
+    readonly mac: string,
+    readonly event: string,
+    readonly time: number,
+  ) {
+    this.bytes = framed.subarray(1);
+    this.previous = before.mac;
+    this.#before = before;
+  }
+
+  get line(): string {
+    return this.bytes.toString('utf8', 0, this.bytes.length - 1);
+  }
+
+  get tree(): MerkleTree {
+    if (this.#before !== undefined) {
+      this.#tree = appendMarkedLeaf(this.#before.tree, this.framed.subarray(0, -1));
+      // Or every record would keep all before it in memory.
+      this.#before = undefined;
+    }
+    return this.#tree ?? EMPTY_TREE;
+  }
 }
 
 /** The end of a chain: what the next record builds on. */
@@ -91,10 +145,10 @@ export function emptyChain(key: ChainKey): ChainHead {
 /** The next record: `{"seq":…,"time":…,"key":…,"prev":…,"event":…,"mac":…}`, in this order and without white space. */
 export function sealRecord(key: ChainKey, head: ChainHead, event: string, time: number, iso: string): SealedRecord {
   const sequence = head.sequence + 1;
-  const { line, mac } = key.seal(
+  const { framed, mac } = key.seal(
     `{"seq":${sequence},"time":"${iso}","key":"${key.id}","prev":"${head.mac}","event":${event}`,
   );
-  return { sequence, line, mac, tree: appendLeaf(head.tree, line), event, time };
+  return new FramedRecord(head, sequence, framed, mac, event, time);
 }
 
 /** What a record says of its place, nothing of which is proven yet. */

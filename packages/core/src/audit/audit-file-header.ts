@@ -17,12 +17,13 @@ export interface AuditFileHeader {
 
 const START = '{"audit":1,';
 
-/** `{"audit":1,"origin":…,"file":…,"first":…,"tree":[…],"time":…,"key":…,"prev":…,"mac":…}` */
+/** `{"audit":1,"origin":…,"file":…,"first":…,"tree":[…],"time":…,"key":…,"prev":…,"mac":…}`, without its line feed */
 export function sealFileHeader(key: ChainKey, file: number, head: ChainHead, iso: string): string {
   const tree = JSON.stringify(printTree(head.tree));
-  return key.seal(
+  const { framed } = key.seal(
     `${START}"origin":"${key.origin}","file":${file},"first":${head.sequence + 1},"tree":${tree},"time":"${iso}","key":"${key.id}","prev":"${head.mac}"`,
-  ).line;
+  );
+  return framed.toString('utf8', 1, framed.length - 1);
 }
 
 /** Whether the line claims to be a header; nothing of it is proven yet. */

@@ -147,7 +147,7 @@ class AuditFiles implements AuditSink {
     const last = fresh.at(-1);
     if (last === undefined) return;
     if (fresh[0]?.sequence !== head.sequence + 1) throw this.#unusable('was given records out of order');
-    const bytes = Buffer.from(`${fresh.map(({ line }) => line).join('\n')}\n`);
+    const bytes = Buffer.concat(fresh.map((record) => record.bytes));
     try {
       let file = await this.#fileFor(head);
       await this.#write(file, bytes);

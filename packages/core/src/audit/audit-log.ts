@@ -15,7 +15,7 @@ import { OutageRecord } from './outage-record.js';
 import { type PendingEvent, PendingEvents } from './pending-events.js';
 import { RecordBuffer } from './record-buffer.js';
 import { historyFor } from './sink-history.js';
-import { SinkLane } from './sink-lane.js';
+import { type AuditSinkHealth, SinkLane } from './sink-lane.js';
 
 /** An event with its place in the log. */
 export interface RecordedEvent {
@@ -23,19 +23,9 @@ export interface RecordedEvent {
   readonly event: AuditEvent;
 }
 
-/** How one sink is doing. */
-export interface AuditSinkHealth {
-  readonly name: string;
-  readonly mode: 'required' | 'best-effort';
-  readonly status: 'up' | 'failing';
-  /** Why it fails, and since when (milliseconds since the Unix epoch). */
-  readonly why?: string;
-  readonly since?: number;
-  /** Records it does not have yet. */
-  readonly behind: number;
-}
+export type { AuditSinkHealth };
 
-const BUFFER_CHARACTERS = 8 * 1_048_576;
+const BUFFER_BYTES = 8 * 1_048_576;
 const MOST_RECORDS_AT_ONCE = 1024;
 const LOG_IDENTITY: AuditIdentity = { type: 'system', principalId: 'nestjs-secrets' };
 
@@ -52,7 +42,7 @@ export class AuditLog {
   readonly #lanes: readonly SinkLane[];
   readonly #required: readonly SinkLane[];
   readonly #pending: PendingEvents;
-  readonly #buffer = new RecordBuffer(BUFFER_CHARACTERS);
+  readonly #buffer = new RecordBuffer(BUFFER_BYTES);
   readonly #outage = new OutageRecord();
   readonly #checkpointer: Checkpointer | undefined;
   readonly #events = new Subject<RecordedEvent>();
@@ -122,17 +112,18 @@ export class AuditLog {
    * Resolves once every required sink has the event, durably.
    * @throws AuditUnavailableError when that did not come about within the limit; AuditEventError
    */
-  async record(input: AuditEventInput): Promise<void> {
-    const now = this.#clock.now();
-    const event = this.#complete(input, now);
-    const json = encodeAuditEvent(event, this.#eventLimit);
-    if (!this.#isOpen) throw new AuditUnavailableError('the audit log', 'is not open');
-    const down = this.#required.find((lane) => lane.isDown(now));
-    if (down !== undefined) {
-      this.#outage.refuseUnsealed(now);
-      throw this.#unavailable(down);
-    }
-    await new Promise<void>((resolve, reject) => {
+  record(input: AuditEventInput): Promise<void> {
+    // One promise an event, of which there are many; what is thrown in here rejects it.
+    return new Promise((resolve, reject) => {
+      const now = this.#clock.now();
+      const event = this.#complete(input, now);
+      const json = encodeAuditEvent(event, this.#eventLimit);
+      if (!this.#isOpen) throw new AuditUnavailableError('the audit log', 'is not open');
+      for (const lane of this.#required) {
+        if (!lane.isDown(now)) continue;
+        this.#outage.refuseUnsealed(now);
+        throw this.#unavailable(lane);
+      }
       this.#pending.add({ event, json, deadline: now + this.#limitMs, caller: { resolve, reject } });
       this.#schedule();
     });
@@ -150,13 +141,7 @@ export class AuditLog {
   }
 
   health(): AuditSinkHealth[] {
-    return this.#lanes.map(({ name, isRequired, failure, position }) => ({
-      name,
-      mode: isRequired ? 'required' : 'best-effort',
-      status: failure === undefined ? 'up' : 'failing',
-      ...(failure && { why: failure.why, since: failure.since }),
-      behind: this.#head.sequence - Math.max(0, position),
-    }));
+    return this.#lanes.map((lane) => lane.health());
   }
 
   /** Waits, within the limit, for events under way and sinks that are behind; makes a last checkpoint; lets go of everything. */
@@ -255,16 +240,16 @@ export class AuditLog {
     const now = this.#clock.now();
     const iso = this.#iso(now);
     const records: SealedRecord[] = [];
-    let head = this.#head;
     for (const { json } of this.#pending.takeGroup()) {
-      const record = sealRecord(this.#keys[0], head, json, now, iso);
+      const record = sealRecord(this.#keys[0], this.#head, json, now, iso);
       records.push(record);
-      head = record;
+      this.#head = record;
     }
-    this.#head = { sequence: head.sequence, mac: head.mac, tree: head.tree };
     this.#group = records;
     this.#buffer.push(records);
     for (const lane of this.#lanes) lane.kick();
+    // The tree is made while the sinks write.
+    setImmediate(() => records.at(-1)?.tree);
   }
 
   #progress(): void {
@@ -279,8 +264,10 @@ export class AuditLog {
     this.#group = [];
     const done = this.#pending.groupDone();
     for (const { caller } of done) caller?.resolve();
-    for (const [index, { event }] of done.entries()) {
-      if (this.#events.observed) this.#events.next({ sequence: records[index]?.sequence ?? 0, event });
+    if (this.#events.observed) {
+      for (const [index, { event }] of done.entries()) {
+        this.#events.next({ sequence: records[index]?.sequence ?? 0, event });
+      }
     }
     this.#checkpointer?.reached(this.#head);
     this.#tellOutage();

@@ -139,7 +139,7 @@ class AuditStore implements AuditSink {
       conditions: [{ key: this.#keys.head, revision: this.#headRevision }],
       writes: [
         { key: this.#keys.head, value: Buffer.from(next) },
-        ...fresh.map(({ sequence, line }) => ({ key: this.#keys.record(sequence), value: Buffer.from(line) })),
+        ...fresh.map(({ sequence, bytes }) => ({ key: this.#keys.record(sequence), value: bytes.subarray(0, -1) })),
       ],
     });
     if (revision !== undefined) {

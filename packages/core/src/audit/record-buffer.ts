@@ -1,6 +1,6 @@
 import type { SealedRecord } from './audit-chain.js';
 
-/** The latest records, for the sinks that do not have them yet. Holds a bounded amount of text. */
+/** The latest records, for the sinks that do not have them yet. Holds a bounded amount of bytes. */
 export class RecordBuffer {
   #records: SealedRecord[] = [];
   #length = 0;
@@ -9,15 +9,15 @@ export class RecordBuffer {
 
   push(records: readonly SealedRecord[]): void {
     this.#records.push(...records);
-    for (const { line } of records) this.#length += line.length;
+    for (const { bytes } of records) this.#length += bytes.length;
   }
 
   /** Lets go of what everyone has, and of the oldest beyond the limit, but never of what `needed` still waits for. */
   trim(everyoneHas: number, needed: number): void {
     let dropped = 0;
-    for (const { sequence, line } of this.#records) {
+    for (const { sequence, bytes } of this.#records) {
       if (sequence > needed || (sequence > everyoneHas && this.#length <= this.limit)) break;
-      this.#length -= line.length;
+      this.#length -= bytes.length;
       dropped += 1;
     }
     if (dropped > 0) this.#records = this.#records.slice(dropped);

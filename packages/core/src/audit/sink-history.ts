@@ -1,8 +1,10 @@
-import { type ChainHead, type ChainKey, parseRecord, type SealedRecord } from './audit-chain.js';
+import { type ChainHead, type ChainKey, parseRecord, FramedRecord, type SealedRecord } from './audit-chain.js';
 import { AuditLogDamagedError } from './audit-errors.js';
 import { recordsAfter } from './audit-folder-reader.js';
-import { appendLeaf } from './merkle-tree.js';
 import type { SinkLane } from './sink-lane.js';
+
+const FREE_BYTE = Buffer.alloc(1);
+const LINE_FEED = Buffer.from('\n');
 
 /**
  * Records that are no longer in memory, for a sink that fell behind, from a sink that has them; undefined when there is none.
@@ -33,14 +35,9 @@ export function historyFor(
             `was changed: record ${end.sequence + 1} is not what was written`,
           );
         }
-        const record: SealedRecord = {
-          sequence: fields.sequence,
-          mac: fields.mac,
-          tree: appendLeaf(end.tree, bytes),
-          line: bytes.toString('utf8'),
-          event: fields.event.toString('utf8'),
-          time: fields.time,
-        };
+        const framed = Buffer.concat([FREE_BYTE, bytes, LINE_FEED]);
+        const event = fields.event.toString('utf8');
+        const record = new FramedRecord(end, fields.sequence, framed, fields.mac, event, fields.time);
         records.push(record);
         end = record;
       }

@@ -26,11 +26,21 @@ export interface LaneFailure {
   readonly cause: unknown;
 }
 
+/** How one sink is doing. */
+export interface AuditSinkHealth {
+  readonly name: string;
+  readonly mode: 'required' | 'best-effort';
+  readonly status: 'up' | 'failing';
+  /** Why it fails, and since when (milliseconds since the Unix epoch). */
+  readonly why?: string;
+  readonly since?: number;
+  /** Records it does not have yet. */
+  readonly behind: number;
+}
+
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 2000;
 const NO_ANSWER = 'does not answer';
-/** A record names the one before it within so many characters. */
-const LONGEST_HEAD = 200;
 
 /** Keeps one sink supplied, at its own pace: a failing one is tried again until it takes what it lacks, and no other sink notices. */
 export class SinkLane {
@@ -78,6 +88,16 @@ export class SinkLane {
     return state;
   }
 
+  health(): AuditSinkHealth {
+    return {
+      name: this.name,
+      mode: this.isRequired ? 'required' : 'best-effort',
+      status: this.failure === undefined ? 'up' : 'failing',
+      ...(this.failure && { why: this.failure.why, since: this.failure.since }),
+      behind: this.parts.newest() - Math.max(0, this.position),
+    };
+  }
+
   /** Where a sink begins that keeps nothing; one that does knows itself. */
   startAt(head: ChainHead): void {
     this.#start = head;
@@ -121,7 +141,7 @@ export class SinkLane {
     const records = supplied instanceof Promise ? await supplied : supplied;
     const [first, last] = [records[0], records.at(-1)];
     if (first === undefined || last === undefined) return;
-    if (this.keepsRecords && !first.line.slice(0, LONGEST_HEAD).includes(head.mac)) {
+    if (this.keepsRecords && first.previous !== head.mac) {
       throw new AuditLogDamagedError(this.name, `holds another record ${head.sequence} than this log`);
     }
     const appended = this.sink.append(records).then(() => this.#reach(last));
