@@ -89,7 +89,10 @@ export class SqliteBackend implements SqlBackend {
   }
 
   list({ from, after, until, limit }: KeyRange): Promise<StoreEntry[]> {
-    return readPatiently(this.busyLimitMs, () => this.#open.list.all(from, after, until, limit) as StoreEntry[]);
+    return readPatiently(this.busyLimitMs, () => {
+      const { listFrom, listAfter } = this.#open;
+      return (after < from ? listFrom.all(from, until, limit) : listAfter.all(after, until, limit)) as StoreEntry[];
+    });
   }
 
   revision(): Promise<number> {
@@ -203,11 +206,15 @@ export class SqliteBackend implements SqlBackend {
 const NO_BYTES = Buffer.alloc(0);
 
 function prepareStatements(connection: SqliteConnection, table: string) {
+  // Of two lower bounds SQLite seeks only one, and steps over everything up to the other.
+  const list = (begins: '>=' | '>'): SqliteStatement =>
+    connection.prepare(
+      `SELECT key, value, revision FROM ${table} WHERE key ${begins} ? AND key < ? ORDER BY key LIMIT ?`,
+    );
   return {
     get: connection.prepare(`SELECT key, value, revision FROM ${table} WHERE key = ?`),
-    list: connection.prepare(
-      `SELECT key, value, revision FROM ${table} WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?`,
-    ),
+    listFrom: list('>='),
+    listAfter: list('>'),
     revision: connection.prepare(`SELECT revision FROM ${table} WHERE key = ?`),
     put: connection.prepare(
       `INSERT INTO ${table} (key, value, revision) VALUES (?, ?, ?)
