@@ -1,6 +1,6 @@
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { AuditOptionsError } from './audit-errors.js';
-import { HmacKey, ROOM_START } from './hmac-key.js';
+import { HmacKey, ROOM_START } from '../foundation/hmac-key.js';
 import { appendMarkedLeaf, EMPTY_TREE, type MerkleTree } from './merkle-tree.js';
 
 /** 32 bytes or more that only the application holds; made for this purpose alone. */

@@ -5,11 +5,11 @@ const held = new Set<unknown>();
 const { setInterval: begin, clearInterval: end } = globalThis;
 
 // Counting what keeps the process alive would count Jest's own timers, too. Each test file has globals of its own.
-globalThis.setInterval = ((task: () => void, everyMs?: number) => {
+globalThis.setInterval = (task: () => void, everyMs?: number) => {
   const timer = begin(task, everyMs);
   if (everyMs === HOLD_MS) held.add(timer);
   return timer;
-}) as typeof setInterval;
+};
 globalThis.clearInterval = (timer) => {
   held.delete(timer);
   end(timer);
