@@ -108,14 +108,19 @@ export class SqlStore implements StoreDriver {
 
   async #transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
     const outcomes = await this.#calls.ask(() => this.backend.transact(commits));
-    const written = commits.flatMap(({ writes }, index) => {
+    const keys: string[] = [];
+    let written = 0;
+    let last = 0;
+    for (const [index, { writes }] of commits.entries()) {
       const revision = outcomes[index];
-      return revision === undefined || writes.length === 0 ? [] : [{ revision, writes }];
-    });
-    const revision = written.at(-1)?.revision;
-    if (revision !== undefined) {
-      this.#lookout?.told(revision - written.length, revision);
-      this.#listeners.announce({ keys: written.flatMap(({ writes }) => writes.map((write) => write.key)) });
+      if (revision === undefined || writes.length === 0) continue;
+      written += 1;
+      last = revision;
+      for (const { key } of writes) keys.push(key);
+    }
+    if (written > 0) {
+      this.#lookout?.told(last - written, last);
+      this.#listeners.announce({ keys });
     }
     return outcomes;
   }

@@ -20,6 +20,7 @@ export type SqliteOptions = Extract<DataSourceOptions, { type: 'better-sqlite3' 
 
 /** The part of a better-sqlite3 connection this backend uses. */
 interface SqliteConnection {
+  readonly inTransaction: boolean;
   pragma(source: string, options?: { simple: boolean }): unknown;
   exec(sql: string): unknown;
   prepare(sql: string): SqliteStatement;
@@ -46,6 +47,7 @@ export class SqliteBackend implements SqlBackend {
   readonly gather = sparingTurns();
   readonly #table: string;
   #dataSource: DataSource | undefined;
+  #connection: SqliteConnection | undefined;
   #statements: Statements | undefined;
 
   constructor(
@@ -79,6 +81,7 @@ export class SqliteBackend implements SqlBackend {
     const dataSource = this.#dataSource;
     this.#dataSource = undefined;
     this.#statements = undefined;
+    this.#connection = undefined;
     await dataSource?.destroy();
   }
 
@@ -104,7 +107,19 @@ export class SqliteBackend implements SqlBackend {
   }
 
   transact(commits: readonly StoreCommit[]): Promise<readonly (number | undefined)[]> {
-    return patiently(this.busyLimitMs, () => this.#open.transact.immediate(() => this.#judgeAndWrite(commits)));
+    return patiently(this.busyLimitMs, () => {
+      const { begin, commit, rollBack } = this.#open;
+      begin.run();
+      try {
+        const outcomes = this.#judgeAndWrite(commits);
+        commit.run();
+        return outcomes;
+      } catch (error) {
+        // SQLite has ended some transactions by itself.
+        if (this.#connection?.inTransaction === true) rollBack.run();
+        throw error;
+      }
+    });
   }
 
   explain(error: BareError): string {
@@ -158,6 +173,7 @@ export class SqliteBackend implements SqlBackend {
     try {
       if (opened === undefined) throw new Error('TypeORM did not call prepareDatabase.');
       this.#statements = this.#setUp(opened);
+      this.#connection = opened;
       this.#dataSource = dataSource;
     } catch (error) {
       await dataSource.destroy();
@@ -221,7 +237,9 @@ function prepareStatements(connection: SqliteConnection, table: string) {
        ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
     ),
     remove: connection.prepare(`DELETE FROM ${table} WHERE key = ?`),
-    transact: connection.transaction((body: () => readonly (number | undefined)[]) => body()),
+    begin: connection.prepare('BEGIN IMMEDIATE'),
+    commit: connection.prepare('COMMIT'),
+    rollBack: connection.prepare('ROLLBACK'),
   };
 }
 

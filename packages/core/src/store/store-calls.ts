@@ -45,14 +45,19 @@ export class StoreCalls {
 
   /** The answer to a question; whatever is thrown by others becomes a `StoreUnavailableError`. */
   async ask<R>(question: () => Promise<R>): Promise<R> {
+    let work: Promise<R> | undefined;
     try {
-      return await this.track(question());
+      work = question();
+      this.#underWay.add(work);
+      return await work;
     } catch (error) {
       this.failed();
       if (isSecretsError(error)) throw error;
       // What else errors of clients carry (parameters, rows, details) may hold stored values.
       const bare = redactError(error, []);
       throw new StoreUnavailableError(this.storeName, this.explain(bare), bare);
+    } finally {
+      if (work !== undefined) this.#underWay.delete(work);
     }
   }
 
