@@ -63,13 +63,23 @@ async function benchPuts(folder: string): Promise<Row[]> {
     for (const warmUp of [one, many, baseline]) await warmUp();
     const store = runtime.own?.versions.store;
     const entry = (count: number) => ({ key: `value/${secretName(count % SECRETS)}:put`, value: randomBytes(371) });
+    const put = async (count: number): Promise<unknown> => store?.commit({ conditions: [], writes: [entry(count)] });
     const sealed = async (): Promise<number> =>
       rateOf(PUTS, async () => {
-        for (let count = 0; count < PUTS; count += 1) await store?.commit({ conditions: [], writes: [entry(count)] });
+        for (let count = 0; count < PUTS; count += 1) await put(count);
       });
-    await sealed();
+    const sealedByMany = async (): Promise<number> =>
+      rateOf(PUTS, () =>
+        Promise.all(
+          Array.from({ length: CALLERS }, async (_, at) => {
+            for (let count = 0; count < PUTS / CALLERS; count += 1) await put(at);
+          }),
+        ),
+      );
+    for (const warmUp of [sealed, sealedByMany]) await warmUp();
     return [
       await compare('integrity: durable put of an entry, one caller', 'put/s', ROUNDS, sealed, baseline),
+      await compare(`integrity: durable put of an entry, ${CALLERS} callers`, 'put/s', ROUNDS, sealedByMany, baseline),
       await compare('integrity: whole putSecretValue, one caller', 'put/s', ROUNDS, one, baseline),
       await compare(`integrity: whole putSecretValue, ${CALLERS} callers`, 'put/s', ROUNDS, many, baseline),
     ];

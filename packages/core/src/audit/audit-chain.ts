@@ -1,5 +1,5 @@
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
-import { AuditOptionsError } from './audit-errors.js';
+import { AuditOptionsError, AuditUnavailableError } from './audit-errors.js';
 import { HmacKey, ROOM_START } from '../foundation/hmac-key.js';
 import { appendMarkedLeaf, EMPTY_TREE, type MerkleTree } from './merkle-tree.js';
 
@@ -37,7 +37,7 @@ export class ChainKey {
     const size = 'symmetricKeySize' in key ? (key.symmetricKeySize ?? 0) : 'byteLength' in key ? key.byteLength : 0;
     if (size < 32) throw new AuditOptionsError('The key of an audit log has at least 32 bytes.');
     const derived = createHmac(HASH, key).update(`${KEY_LABEL}${origin}`).digest();
-    this.#key = new HmacKey(derived);
+    this.#key = new HmacKey(derived, () => new AuditUnavailableError('the audit log', 'is closed'));
     derived.fill(0);
     this.id = this.mac('key id').slice(0, 8);
     this.genesis = this.mac('genesis');
@@ -46,6 +46,11 @@ export class ChainKey {
   /** HMAC-SHA-256 in hex. */
   mac(text: string): string {
     return this.#key.mac(Buffer.from(text));
+  }
+
+  /** Overwrites the key; nothing can be sealed or verified with it any more. */
+  end(): void {
+    this.#key.end();
   }
 
   /** Whether a whole line, without its line feed, carries the MAC of the rest of it. */

@@ -157,6 +157,7 @@ export class AuditLog {
     this.#pending.expireAll();
     await this.#withinLimit(this.checkpoint());
     await this.#closeAll();
+    for (const key of this.#keys) key.end();
     this.#events.complete();
   }
 
