@@ -40,7 +40,7 @@ async function run(order: FleetOrder): Promise<void> {
   const store = storeAt(order.store);
   await store.open();
   for (let index = 0; index < order.instances; index += 1) {
-    const { app, definition } = await startInstance(order.keys, sharedStore(store), false);
+    const { app, definition } = await startInstance(order.keys, sharedStore(store), false, order.guards);
     const secret = app.get<Secret<string>>(getSecretToken(definition), { strict: false });
     secret.changes$.subscribe(({ versionId }) => versions.arrived(versionId));
   }

@@ -11,6 +11,7 @@ import {
 } from '@nestjs-secrets/core';
 import { sqlStore } from '@nestjs-secrets/typeorm';
 import { DataSource } from 'typeorm';
+import { guards } from '../guards.js';
 import { SECRET, type StoreAddress } from './fleet-order.js';
 
 const ROTATOR = 'bench/token';
@@ -51,6 +52,7 @@ export async function startInstance(
   keys: string,
   store: StoreDriver,
   rotate: boolean,
+  guardsFolder?: string,
 ): Promise<{ app: INestApplicationContext; definition: SecretDefinition<string> }> {
   const definition = defineSecret<string>(SECRET, undefined, { initial: 'rotator', rotation: { rotator: ROTATOR } });
 
@@ -62,6 +64,7 @@ export async function startInstance(
         rotators: [tokenRotator],
         rotate,
         bootTimeoutMs: 60_000,
+        ...(guardsFolder === undefined ? {} : guards(guardsFolder, SECRET)),
       }),
       SecretsModule.forFeature([definition]),
     ],

@@ -8,18 +8,17 @@ import {
   getSecretToken,
   localKeyFile,
   type DatabaseCredentials,
-  type PolicyStatement,
   type RetireReport,
   type Secret,
   secretLink,
   SecretsManager,
   SecretsModule,
-  type SecretsModuleOptions,
 } from '@nestjs-secrets/core';
 import { postgresAlternatingUsers, postgresSingleUser } from '@nestjs-secrets/pg';
 import { livePostgres, sqliteStore } from '@nestjs-secrets/typeorm';
 import type { PostgresServer } from 'nestjs-secrets-test/postgres-server';
 import { DataSource, type DataSourceOptions } from 'typeorm';
+import { guards } from '../guards.js';
 import type { LoadTarget } from './pool-load.js';
 
 export type Strategy = 'alternating-users' | 'single-user';
@@ -85,7 +84,7 @@ export async function startRotatingApp(options: RotatingAppOptions): Promise<Rot
         store: sqliteStore({ path: path.join(folder, 'store.sqlite') }),
         keys: localKeyFile({ path: path.join(folder, 'keys.json'), create: 'if-missing' }),
         rotators: [rotator],
-        ...(options.guarded === true ? guards(folder) : {}),
+        ...(options.guarded === true ? guards(folder, 'Bench') : {}),
       }),
       SecretsModule.forFeature([definition]),
     ],
@@ -142,31 +141,6 @@ export async function startRotatingApp(options: RotatingAppOptions): Promise<Rot
 }
 
 /** Everything that a careful team turns on: policies that name who may do what, and each operation in the log before it counts. */
-function guards(folder: string): Pick<SecretsModuleOptions, 'principal' | 'policies' | 'audit'> {
-  const statement = (Action: string | string[], Resource: string): PolicyStatement => ({
-    Effect: 'Allow',
-    Action,
-    Resource,
-  });
-  return {
-    principal: 'bench',
-    policies: {
-      builtIn: [
-        {
-          name: 'bench',
-          principals: ['application/bench'],
-          document: { Version: '1', Statement: [statement('*', 'secret/Bench*'), statement('*', 'store')] },
-        },
-        {
-          name: 'rotators',
-          principals: ['rotator/*'],
-          document: { Version: '1', Statement: [statement('secrets:*', 'secret/Bench*')] },
-        },
-      ],
-    },
-    audit: { folder: path.join(folder, 'audit') },
-  };
-}
 
 interface Database {
   readonly target: LoadTarget;
