@@ -14,6 +14,8 @@ export interface Clock {
   monotonic(): number;
   /** Runs `task` once, `delayMs` from now (any length; below 0 counts as 0). Never keeps the process alive. */
   after(delayMs: number, task: () => void): Cancel;
+  /** Keeps the process alive until it is called off. A simulated clock, which has no process, needs none. */
+  keepAlive?(): Cancel;
 }
 
 // Node runs a longer setTimeout at once, so longer waits are cut into pieces of this size.
@@ -35,6 +37,10 @@ export const systemClock: Clock = {
     arm();
     return () => clearTimeout(timer);
   },
+  keepAlive() {
+    const timer = setInterval(() => undefined, LONGEST_TIMER_MS);
+    return () => clearInterval(timer);
+  },
 };
 
 /** Resolves after `delayMs`, or at once when `signal` is aborted (check `signal.aborted` to tell which). */
@@ -55,11 +61,11 @@ export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
 }
 
 /** Keeps the process alive until the work is over. For a wait that has an end, in the midst of something whose caller waits: a timer of the clock lets the process end. */
-export async function hold<T>(work: Promise<T>): Promise<T> {
-  const timer = setInterval(() => undefined, LONGEST_TIMER_MS);
+export async function hold<T>(work: Promise<T>, clock: Clock = systemClock): Promise<T> {
+  const release = clock.keepAlive?.();
   try {
     return await work;
   } finally {
-    clearInterval(timer);
+    release?.();
   }
 }

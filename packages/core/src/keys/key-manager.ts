@@ -295,7 +295,7 @@ export class KeyManager {
       async () => (isOver = (await tasks.find(task)) === undefined),
       [(wake) => tasks.watch(wake), (wake) => clock.after(instances.lookEveryMs, wake)],
       over.signal,
-      { keepsAlive: true },
+      clock,
     );
     over.abort();
     signal.removeEventListener('abort', stop);

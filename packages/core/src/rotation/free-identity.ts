@@ -42,7 +42,7 @@ export class FreeIdentity {
       busy = await this.busy(secretName, rotatorName);
       return isFree();
     };
-    await waitUntil(look, [this.retirements(secretName)], tenure.signal, { keepsAlive: true });
+    await waitUntil(look, [this.retirements(secretName)], tenure.signal, clock);
     return busy;
   }
 }

@@ -118,7 +118,7 @@ export class RotationEngine {
         (wake) => clock.after(instances.lookEveryMs, wake),
       ],
       signal,
-      { keepsAlive: true },
+      clock,
     );
   }
 

@@ -238,7 +238,7 @@ export class RotationStart {
           (wake) => clock.after(instances.lookEveryMs, wake),
         ],
         signal,
-        { keepsAlive: true },
+        clock,
       );
       if (signal.aborted) throw new RotationStoppedError(secretName);
       if (joined !== undefined && state.active?.rotationId !== joined.rotationId)

@@ -23,6 +23,8 @@ export class Host {
   readonly store: StoreDriver;
   /** While true, the store cannot be reached. */
   isCutOff = false;
+  /** How many of its waits keep its process alive. */
+  holds = 0;
   /** So many of the next commits happen, and nobody here hears of it. */
   answersToLose = 0;
   /** Sees each commit before it reaches the store. */
@@ -43,6 +45,10 @@ export class Host {
     this.clock = {
       now: () => aheadMs + begun + (world.now() - begun) * pace,
       monotonic: () => (world.now() - begun - (sleeps ? this.#slept : 0)) * pace,
+      keepAlive: (): Cancel => {
+        this.holds += 1;
+        return () => void (this.holds -= 1);
+      },
       after: (delayMs, task): Cancel => {
         let isOver = false;
         const run = (): void => {
