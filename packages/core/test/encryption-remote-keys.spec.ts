@@ -13,7 +13,6 @@ import {
 } from '@nestjs-secrets/core';
 import { SimulatedClock } from '@nestjs-secrets/testing';
 import { seededRandomness } from './seeded-randomness.js';
-import { heldTimers } from './support/held-timers.js';
 
 const DATA_KEY = Buffer.alloc(32, 'data key');
 const PLACE = Buffer.from('store/secret/v1');
@@ -203,15 +202,14 @@ describe('a key provider over a service', () => {
 
   it('keeps the process alive while somebody waits, and no longer', async () => {
     await start();
-    const before = heldTimers();
     let release = (): void => undefined;
     service.behave = () => new Promise((resolve) => (release = resolve));
     const wrapping = wrap();
     await nextTurn();
-    expect(heldTimers()).toBe(before + 1);
+    expect(clock.holds).toBe(1);
     release();
     await wrapping;
-    expect(heldTimers()).toBe(before);
+    expect(clock.holds).toBe(0);
   });
 
   it('does not try again what was refused', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { groupOf } from '../src/integrity/entry-kinds.js';
 import { type GroupChange, Leaf, MOST_GROUPS } from '../src/integrity/manifest-leaf.js';
-import { encodedNode, Inner, readNode } from '../src/integrity/manifest-node.js';
+import { Inner, readNode } from '../src/integrity/manifest-node.js';
 import { digitAt, positionOf } from '../src/integrity/manifest-place.js';
 import { seededRandomness } from './seeded-randomness.js';
 
@@ -70,10 +70,10 @@ describe('a leaf of the manifest', () => {
         if (tag === undefined) entries.delete(key);
         else entries.set(key, tag);
       }
-      const [before, bytesBefore] = [leaf, hex(encodedNode(leaf))];
+      const [before, bytesBefore] = [leaf, hex(leaf.encoded)];
       leaf = leaf.with(changesOf([...tags]));
-      expect(hex(encodedNode(before))).toBe(bytesBefore);
-      expect(hex(encodedNode(leaf))).toBe(hex(plainly(entries)));
+      expect(hex(before.encoded)).toBe(bytesBefore);
+      expect(hex(leaf.encoded)).toBe(hex(plainly(entries)));
       expect(leaf.isEmpty).toBe(entries.size === 0);
       sizes.add(entries.size);
       const found = KEYS.map((key) => hex(leaf.tag(groupOf(key), key)));
@@ -90,7 +90,7 @@ describe('a leaf of the manifest', () => {
     const randomness = seededRandomness('leaf 5');
     const entries = new Map(KEYS.map((key) => [key, randomness.bytes(TAG_BYTES)]));
     const leaf = Leaf.of(entries);
-    expect(leaf && encodedNode(leaf)).toEqual(plainly(entries));
+    expect(leaf?.encoded).toEqual(plainly(entries));
     const many = (count: number) => Array.from({ length: count }, (_, at) => [`k${at}`, Buffer.alloc(16)] as const);
     expect(Leaf.of(many(MOST_GROUPS))?.isTooLarge('')).toBe(true);
     expect(Leaf.of(many(MOST_GROUPS + 1))).toBeUndefined();
@@ -103,7 +103,7 @@ describe('a leaf of the manifest', () => {
     expect(parts.filter((part) => part !== undefined).length).toBeGreaterThan(3);
     for (const [digit, part] of parts.entries()) {
       const own = new Map([...entries].filter(([key]) => digitAt(positionOf(groupOf(key)), 1) === digit));
-      expect(part && encodedNode(part)).toEqual(own.size === 0 ? undefined : plainly(own));
+      expect(part?.encoded).toEqual(own.size === 0 ? undefined : plainly(own));
     }
   });
 
@@ -130,7 +130,7 @@ describe('an inner node of the manifest', () => {
       expect(node.children().map(hex)).toEqual(children.map(hex));
       expect(node.isEmpty).toBe(children.every((child) => child === undefined));
       const parts = children.flatMap((digest, digit) => (digest === undefined ? [] : [Buffer.from([digit]), digest]));
-      expect(hex(encodedNode(node))).toBe(hex(Buffer.concat([Buffer.from([2]), ...parts])));
+      expect(hex(node.encoded)).toBe(hex(Buffer.concat([Buffer.from([2]), ...parts])));
     }
   });
 });
@@ -140,10 +140,10 @@ describe('a node that was read', () => {
     const answer = Buffer.alloc(100_000);
     const leaf = Leaf.of([['secret/A', Buffer.alloc(TAG_BYTES, 7)]]);
     if (leaf === undefined) throw new Error('no leaf');
-    const encoded = encodedNode(leaf);
+    const encoded = leaf.encoded;
     answer.set(encoded, 500);
     const node = readNode(answer.subarray(500, 500 + encoded.length));
-    expect(node && encodedNode(node)).toEqual(encoded);
+    expect(node?.encoded).toEqual(encoded);
     expect(node?.bytes.buffer.byteLength).toBe(encoded.length + TAG_BYTES);
   });
 

@@ -1,5 +1,4 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   ephemeralKeys,
   type KeyProvider,
@@ -7,7 +6,7 @@ import {
   type StoreDriver,
   type StoreEntry,
 } from '@nestjs-secrets/core';
-import { heldTimers } from './support/held-timers.js';
+import { SimulatedClock } from '@nestjs-secrets/testing';
 import { openIntegrity, openMemory, type OpenedIntegrity, put, read } from './support/sealed-store.js';
 
 const MANY = Array.from({ length: 400 }, (_, index) => `secret/many-${index}`);
@@ -316,18 +315,19 @@ describe('a write that others keep being faster than', () => {
       ...store,
       commit: async (commit: StoreCommit) => ((refusals -= 1) < 0 ? store.commit(commit) : undefined),
     };
-    const { sealed } = await openIntegrity(beaten, keys);
+    const clock = new SimulatedClock();
+    const { sealed } = await openIntegrity(beaten, keys, {}, clock);
     refusals = 6;
     let isWritten = false;
     const writing = put(sealed, { 'secret/slow': 'at last' }).finally(() => (isWritten = true));
-    // Jest itself starts and ends timers when a file begins, so only the last pause counts.
-    const inLastPause: number[] = [];
+    const held = new Set<number>();
     while (!isWritten) {
-      if (refusals === 0) inLastPause.push(heldTimers());
-      await nextTurn();
+      if (clock.pending > 0) held.add(clock.holds);
+      await clock.advance(1);
     }
     await writing;
-    expect(new Set(inLastPause)).toEqual(new Set([heldTimers() + 1]));
+    expect([...held]).toEqual([1]);
+    expect(clock.holds).toBe(0);
     expect(await read(sealed, 'secret/slow')).toBe('at last');
   });
 });

@@ -9,6 +9,7 @@ interface Task {
 export class SimulatedClock implements Clock {
   #now: number;
   readonly #tasks = new Set<Task>();
+  #holds = 0;
 
   /** @param start milliseconds since the epoch; 2030-01-01T00:00:00Z by default */
   constructor(start = Date.UTC(2030, 0, 1)) {
@@ -27,6 +28,21 @@ export class SimulatedClock implements Clock {
     const task = { at: this.#now + Math.max(0, delayMs), run };
     this.#tasks.add(task);
     return () => this.#tasks.delete(task);
+  }
+
+  /** Counts; the real process may end whenever it likes. */
+  keepAlive(): Cancel {
+    let isHeld = true;
+    this.#holds += 1;
+    return () => {
+      this.#holds -= Number(isHeld);
+      isHeld = false;
+    };
+  }
+
+  /** How many waits would keep the process alive. */
+  get holds(): number {
+    return this.#holds;
   }
 
   /** How many timers are set. */

@@ -23,8 +23,6 @@ export interface RecordedEvent {
   readonly event: AuditEvent;
 }
 
-export type { AuditSinkHealth };
-
 const BUFFER_BYTES = 8 * 1_048_576;
 const MOST_RECORDS_AT_ONCE = 1024;
 const LOG_IDENTITY: AuditIdentity = { type: 'system', principalId: 'nestjs-secrets' };

@@ -65,7 +65,7 @@ export class RemoteCalls {
    */
   async run<T>(attempt: (signal: AbortSignal) => Promise<T>): Promise<T> {
     // Somebody waits for this answer, for as long as the deadline at most.
-    return hold(this.#run(attempt));
+    return hold(this.clock, this.#run(attempt));
   }
 
   async #run<T>(attempt: (signal: AbortSignal) => Promise<T>): Promise<T> {

@@ -61,7 +61,7 @@ export function pause(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
 }
 
 /** Keeps the process alive until the work is over. For a wait that has an end, in the midst of something whose caller waits: a timer of the clock lets the process end. */
-export async function hold<T>(work: Promise<T>, clock: Clock = systemClock): Promise<T> {
+export async function hold<T>(clock: Clock, work: Promise<T>): Promise<T> {
   const release = clock.keepAlive?.();
   try {
     return await work;

@@ -1,5 +1,31 @@
 import { TAG_BYTES } from './integrity-keys.js';
 
+export const NOTHING = new Uint8Array(0);
+
+/** A node of the manifest as it is stored, and its digest behind it. */
+export abstract class StoredNode {
+  constructor(
+    readonly bytes: Buffer,
+    /** Otherwise it is what a node says of one group. */
+    readonly isWhole = true,
+  ) {}
+
+  /** What stands in the store. */
+  get encoded(): Buffer {
+    return this.bytes.subarray(0, this.end);
+  }
+
+  /** What the node above, or the root, knows it by, once that was worked out. */
+  get digest(): Buffer {
+    return this.bytes.subarray(this.end);
+  }
+
+  /** Where the digest begins. */
+  protected get end(): number {
+    return this.bytes.length - TAG_BYTES;
+  }
+}
+
 /** Bytes to put in place of those from `at` to `end`. */
 export interface Edit {
   readonly at: number;

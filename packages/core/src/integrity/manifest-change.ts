@@ -2,7 +2,7 @@ import type { StoreWrite } from '../store/store-driver.js';
 import { groupOf } from './entry-kinds.js';
 import type { IntegrityKeys } from './integrity-keys.js';
 import { type GroupChange, Leaf, MOST_GROUPS } from './manifest-leaf.js';
-import { encodedNode, Inner, type ManifestNode, placeNode } from './manifest-node.js';
+import { Inner, type ManifestNode, placeNode } from './manifest-node.js';
 import type { ManifestNodes } from './manifest-nodes.js';
 import { childPath, digitAt } from './manifest-place.js';
 import { type ManifestRoot, nodeKey, ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
@@ -38,7 +38,7 @@ export class ManifestChange {
     const root = signRoot(this.keys, { generation, sequence, digest });
     this.#nodes.push({ path: '', node: top });
     this.#writes.push(
-      { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(top)]) },
+      { key: TOP_KEY, value: Buffer.concat([root.encoded, top.encoded]) },
       { key: ROOT_KEY, value: root.encoded },
     );
     return { root, writes: this.#writes, nodes: this.#nodes };
@@ -105,7 +105,7 @@ export class ManifestChange {
       return undefined;
     }
     const digest = placeNode(node, this.keys, this.root.generation, path);
-    this.#writes.push({ key, value: encodedNode(node) });
+    this.#writes.push({ key, value: node.encoded });
     this.#nodes.push({ path, node });
     return digest;
   }

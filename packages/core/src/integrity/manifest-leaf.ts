@@ -1,6 +1,6 @@
 import { groupOf } from './entry-kinds.js';
 import { TAG_BYTES } from './integrity-keys.js';
-import { type Edit, partOfNode, roomForNode, spliceNode } from './manifest-bytes.js';
+import { type Edit, NOTHING, partOfNode, roomForNode, spliceNode, StoredNode } from './manifest-bytes.js';
 import { digitAt, FAN_OUT, LONGEST_PATH, type Look, type Position } from './manifest-place.js';
 
 /*
@@ -31,14 +31,7 @@ interface Place {
  * A leaf as it is stored, never taken apart: one group is looked for among the others, and a change is put into a copy. Never changes itself. Its bytes are proven by the
  * digest that the node above has of them before anything is looked for.
  */
-export class Leaf {
-  /** `bytes`: the node, and its digest behind it. */
-  constructor(
-    readonly bytes: Buffer,
-    /** Otherwise one group of it, or none. */
-    readonly isWhole = true,
-  ) {}
-
+export class Leaf extends StoredNode {
   get type(): 'leaf' {
     return 'leaf';
   }
@@ -69,7 +62,7 @@ export class Leaf {
 
   /** Whether it has to be cut at `path`. */
   isTooLarge(path: string): boolean {
-    return this.#end > LEAF_LIMIT && this.#groups > 1 && path.length < LONGEST_PATH;
+    return this.end > LEAF_LIMIT && this.#groups > 1 && path.length < LONGEST_PATH;
   }
 
   /** Whether it says what there is of a group. */
@@ -83,7 +76,7 @@ export class Leaf {
     const end = isThere ? this.#groupEnd(at) : at;
     const edits = [
       { at: 1, end: at, bytes: twoBytes(Number(isThere)) },
-      { at: end, end: this.#end, bytes: NOTHING },
+      { at: end, end: this.end, bytes: NOTHING },
     ];
     return new Leaf(partOfNode(this.bytes, edits), false);
   }
@@ -101,7 +94,7 @@ export class Leaf {
   /** The keys of all entries, or of one group's. */
   keys(only?: string): string[] {
     const keys: string[] = [];
-    for (let at = HEAD_BYTES; at < this.#end;) {
+    for (let at = HEAD_BYTES; at < this.end;) {
       const group = this.#nameAt(at);
       let entry = at + 4 + group.length;
       for (let left = this.#entriesOf(at); left > 0; left -= 1, entry = this.#entryEnd(entry))
@@ -129,7 +122,7 @@ export class Leaf {
   /** Its groups by the digit at which their positions leave a node at this depth; undefined where there is none. */
   cut(depth: number, positionOf: (group: string) => Position): (Leaf | undefined)[] {
     const parts: Buffer[][] = Array.from({ length: FAN_OUT }, () => []);
-    for (let at = HEAD_BYTES; at < this.#end;) {
+    for (let at = HEAD_BYTES; at < this.end;) {
       const end = this.#groupEnd(at);
       parts[digitAt(positionOf(this.#nameAt(at)), depth)]?.push(this.bytes.subarray(at, end));
       at = end;
@@ -143,11 +136,6 @@ export class Leaf {
 
   get #groups(): number {
     return this.#twoAt(1);
-  }
-
-  /** Where the digest begins. */
-  get #end(): number {
-    return this.bytes.length - TAG_BYTES;
   }
 
   /** Edits a group that is there; -1 when nothing is left of it, 0 otherwise. */
@@ -181,7 +169,7 @@ export class Leaf {
   #seekGroup(group: string, from: number): Place {
     const { bytes } = this;
     let at = from;
-    while (at < this.#end) {
+    while (at < this.end) {
       const length = this.#twoAt(at);
       const order = compareText(bytes, at + 2, length, group, 0);
       if (order >= 0) return { at, isThere: order === 0 };
@@ -250,8 +238,6 @@ export class Leaf {
     return before + group + this.bytes.toString('latin1', after + 2, after + 2 + this.#twoAt(after));
   }
 }
-
-const NOTHING = new Uint8Array(0);
 
 /** A group that is not there yet; 1 when it has entries, 0 otherwise. */
 function addGroup(at: number, { group, tags }: GroupChange, edits: Edit[]): number {

@@ -1,5 +1,5 @@
 import { type IntegrityKeys, TAG_BYTES } from './integrity-keys.js';
-import { type Edit, partOfNode, roomForNode, spliceNode } from './manifest-bytes.js';
+import { type Edit, NOTHING, partOfNode, roomForNode, spliceNode, StoredNode } from './manifest-bytes.js';
 import { Leaf, LEAF } from './manifest-leaf.js';
 import { digitAt, FAN_OUT, type Look } from './manifest-place.js';
 
@@ -11,7 +11,6 @@ import { digitAt, FAN_OUT, type Look } from './manifest-place.js';
  */
 const INNER = 2;
 const CHILD_BYTES = 1 + TAG_BYTES;
-const NOTHING = new Uint8Array(0);
 
 /** What a change does to one child: the digest of what stands there now, or undefined when nothing does any more. */
 export interface ChildChange {
@@ -20,14 +19,7 @@ export interface ChildChange {
 }
 
 /** Kept as it is stored, as a leaf is: an application has a few of them in memory for each secret it follows. */
-export class Inner {
-  /** `bytes`: the node, and its digest behind it. */
-  constructor(
-    readonly bytes: Buffer,
-    /** Otherwise one child of it, or none. */
-    readonly isWhole = true,
-  ) {}
-
+export class Inner extends StoredNode {
   get type(): 'inner' {
     return 'inner';
   }
@@ -40,7 +32,7 @@ export class Inner {
   }
 
   get isEmpty(): boolean {
-    return this.#end === 1;
+    return this.end === 1;
   }
 
   /** Whether it says what stands below it towards a group, when it stands so deep itself. */
@@ -56,7 +48,7 @@ export class Inner {
     const end = this.#isAt(at, digit) ? at + CHILD_BYTES : at;
     const edits = [
       { at: 1, end: at, bytes: NOTHING },
-      { at: end, end: this.#end, bytes: NOTHING },
+      { at: end, end: this.end, bytes: NOTHING },
     ];
     return new Inner(partOfNode(this.bytes, edits), false);
   }
@@ -85,40 +77,26 @@ export class Inner {
     return new Inner(spliceNode(this.bytes, edits));
   }
 
-  get #end(): number {
-    return this.bytes.length - TAG_BYTES;
-  }
-
   /** Where a child stands, or would have to. */
   #seek(digit: number): number {
     let at = 1;
-    while (at < this.#end && (this.bytes[at] ?? 0) < digit) at += CHILD_BYTES;
+    while (at < this.end && (this.bytes[at] ?? 0) < digit) at += CHILD_BYTES;
     return at;
   }
 
   #isAt(at: number, digit: number): boolean {
-    return at < this.#end && this.bytes[at] === digit;
+    return at < this.end && this.bytes[at] === digit;
   }
 }
 
 export type ManifestNode = Leaf | Inner;
 
-/** A node as it stands in the store, in memory of its own; undefined for bytes that are none. Whether they are the right ones is told by `digestOf`. */
+/** A node as it stands in the store, in memory of its own; undefined for bytes that are none. Whether they are the right ones is told by their digest. */
 export function readNode(encoded: Uint8Array): ManifestNode | undefined {
   const bytes = roomForNode(encoded.length);
   bytes.set(encoded);
   if (encoded[0] === LEAF) return new Leaf(bytes);
   return encoded[0] === INNER && (encoded.length - 1) % CHILD_BYTES === 0 ? new Inner(bytes) : undefined;
-}
-
-/** What stands in the store. */
-export function encodedNode({ bytes }: ManifestNode): Buffer {
-  return bytes.subarray(0, bytes.length - TAG_BYTES);
-}
-
-/** What the node above, or the root, knows a node by, once it was worked out. */
-export function digestOf({ bytes }: ManifestNode): Buffer {
-  return bytes.subarray(bytes.length - TAG_BYTES);
 }
 
 /** Works out what a node is known by, which is bound to its place and to the generation of the tree, and writes it behind the node. */
@@ -127,6 +105,6 @@ export function placeNode(node: ManifestNode, { node: key }: IntegrityKeys, gene
   head.writeUInt32BE(generation, 0);
   head.writeUInt16BE(path.length, 4);
   head.write(path, 6, 'latin1');
-  key.write(node.bytes, node.bytes.length - TAG_BYTES, TAG_BYTES, head, encodedNode(node));
-  return digestOf(node);
+  key.write(node.bytes, node.bytes.length - TAG_BYTES, TAG_BYTES, head, node.encoded);
+  return node.digest;
 }

@@ -2,7 +2,7 @@ import type { StoreDriver, StoreEntry } from '../store/store-driver.js';
 import type { IntegrityKeys } from './integrity-keys.js';
 import { groupOf, kindOf } from './entry-kinds.js';
 import { Leaf } from './manifest-leaf.js';
-import { digestOf, Inner, type ManifestNode, placeNode, readNode } from './manifest-node.js';
+import { Inner, type ManifestNode, placeNode, readNode } from './manifest-node.js';
 import { childPath, digitAt, FAN_OUT, type Look, type Position, positionOf } from './manifest-place.js';
 import { type ManifestRoot, nodeKey, ROOT_BYTES } from './manifest-root.js';
 import { openRecord } from './record-seal.js';
@@ -122,7 +122,7 @@ export class ManifestNodes {
   }
 
   #keepFor(look: Look, path: string, node: ManifestNode): ManifestNode {
-    const kept = this.#kept(path, digestOf(node));
+    const kept = this.#kept(path, node.digest);
     if (kept?.tells(look, path.length) === true) return node;
     // All looks begin at the top.
     this.keep(path, kept === undefined && path !== '' ? node.part(look, path.length) : node);
@@ -132,7 +132,7 @@ export class ManifestNodes {
   #kept(path: string, digest: Buffer): ManifestNode | undefined {
     const young = this.#young.get(path);
     const node = young ?? this.#old.get(path);
-    if (node === undefined || !digestOf(node).equals(digest)) return undefined;
+    if (node === undefined || !node.digest.equals(digest)) return undefined;
     if (young === undefined) this.keep(path, node);
     return node;
   }

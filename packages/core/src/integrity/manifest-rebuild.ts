@@ -5,7 +5,7 @@ import { copyKeyOf, groupOf, kindOf } from './entry-kinds.js';
 import { findingAt, type IntegrityFinding } from './integrity-findings.js';
 import type { IntegrityKeys } from './integrity-keys.js';
 import { Leaf } from './manifest-leaf.js';
-import { encodedNode, Inner, type ManifestNode, placeNode } from './manifest-node.js';
+import { Inner, type ManifestNode, placeNode } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
 import { childPath, digitAt, FAN_OUT, type Position, positionOf } from './manifest-place.js';
 import {
@@ -76,7 +76,7 @@ export async function rebuildManifest(parts: RebuildParts): Promise<Rebuilt> {
     const revision = await store.commit({
       conditions: [{ key: ROOT_KEY, revision: stored?.revision ?? 0 }],
       writes: [
-        { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(node)]) },
+        { key: TOP_KEY, value: Buffer.concat([root.encoded, node.encoded]) },
         { key: ROOT_KEY, value: root.encoded },
       ],
     });
@@ -147,7 +147,7 @@ function build(
     if (part.length === 0) return undefined;
     const place = childPath(path, digit);
     const node = build(keys, generation, place, part, rows);
-    rows.push({ key: nodeKey(generation, place), value: encodedNode(node) });
+    rows.push({ key: nodeKey(generation, place), value: node.encoded });
     return placeNode(node, keys, generation, place);
   });
   return Inner.of(children);

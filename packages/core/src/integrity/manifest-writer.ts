@@ -195,7 +195,7 @@ export class ManifestWriter {
   async #pause(attempt: number): Promise<void> {
     const { clock, randomness } = this.parts;
     const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(attempt, 10));
-    await hold(pause(clock, 1 + randomness.below(longest), this.#closing.signal));
+    await hold(clock, pause(clock, 1 + randomness.below(longest), this.#closing.signal));
   }
 }
 

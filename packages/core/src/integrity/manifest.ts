@@ -9,7 +9,7 @@ import {
 import type { IntegrityKeys } from './integrity-keys.js';
 import type { IntegrityReports } from './integrity-reports.js';
 import type { ManifestUpdate } from './manifest-change.js';
-import { encodedNode, type ManifestNode } from './manifest-node.js';
+import { type ManifestNode } from './manifest-node.js';
 import { ManifestNodes, NodeMismatch } from './manifest-nodes.js';
 import { type ManifestRoot, nodeKey, readRoot, ROOT_BYTES, ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
 
@@ -209,7 +209,7 @@ export class Manifest {
   }
 
   #encode(path: string, node: ManifestNode, root: ManifestRoot): Buffer {
-    const encoded = encodedNode(node);
+    const encoded = node.encoded;
     return path === '' ? Buffer.concat([signRoot(this.keys, root).encoded, encoded]) : encoded;
   }
 

@@ -11,7 +11,7 @@ import { findingAt, type IntegrityEvent, type IntegrityFinding, StoreIntegrityEr
 import { IntegrityReports } from './integrity-reports.js';
 import { Manifest } from './manifest.js';
 import { Leaf } from './manifest-leaf.js';
-import { encodedNode, placeNode } from './manifest-node.js';
+import { placeNode } from './manifest-node.js';
 import { allEntries } from './manifest-nodes.js';
 import { rebuildManifest } from './manifest-rebuild.js';
 import { ROOT_KEY, signRoot, TOP_KEY } from './manifest-root.js';
@@ -222,7 +222,7 @@ export class StoreIntegrity {
       const root = signRoot(keys, { generation, sequence: 1, digest: placeNode(top, keys, generation, '') });
       const own = ROOT_KEY_ENTRIES.map((key) => ({ key, value: sealed }));
       const empty = [
-        { key: TOP_KEY, value: Buffer.concat([root.encoded, encodedNode(top)]) },
+        { key: TOP_KEY, value: Buffer.concat([root.encoded, top.encoded]) },
         { key: ROOT_KEY, value: root.encoded },
       ];
       const written = await store.commit({

@@ -1,4 +1,4 @@
-import type { AuditSinkHealth } from '../audit/audit-log.js';
+import type { AuditSinkHealth } from '../audit/sink-lane.js';
 import type { SecretHealth } from '../client/secret-handles.js';
 import type { KeyProviderStatus } from '../encryption/key-provider.js';
 import type { IntegrityFinding } from '../integrity/integrity-findings.js';

@@ -23,7 +23,7 @@ export async function waitUntil(
     signal.addEventListener('abort', wake, { once: true });
     try {
       if (await condition()) return;
-      await (holds === undefined ? woken : hold(woken, holds));
+      await (holds === undefined ? woken : hold(holds, woken));
     } finally {
       for (const end of ends) end();
       signal.removeEventListener('abort', wake);

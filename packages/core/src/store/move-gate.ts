@@ -95,7 +95,7 @@ export class MoveGate {
           `is frozen, since it is being moved to ${record.to}, and took no commit for ${Math.round(waited)} ms; nothing was written. Try again.`,
         );
       if (clock.monotonic() - this.#seenAt > record.freezeMs) await this.#thaw(record, revision);
-      else await hold(pause(clock, THAW_LOOK_MS, signal));
+      else await hold(clock, pause(clock, THAW_LOOK_MS, signal));
       await this.confirm();
     }
   }

@@ -45,19 +45,14 @@ export class StoreCalls {
 
   /** The answer to a question; whatever is thrown by others becomes a `StoreUnavailableError`. */
   async ask<R>(question: () => Promise<R>): Promise<R> {
-    let work: Promise<R> | undefined;
     try {
-      work = question();
-      this.#underWay.add(work);
-      return await work;
+      return await this.track(question());
     } catch (error) {
       this.failed();
       if (isSecretsError(error)) throw error;
       // What else errors of clients carry (parameters, rows, details) may hold stored values.
       const bare = redactError(error, []);
       throw new StoreUnavailableError(this.storeName, this.explain(bare), bare);
-    } finally {
-      if (work !== undefined) this.#underWay.delete(work);
     }
   }
 

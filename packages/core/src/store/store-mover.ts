@@ -58,7 +58,7 @@ export class StoreMover {
 
   /** Those who ask at one time in this process share a move. */
   move(): Promise<MoveReport> {
-    this.#moving ??= hold(this.#moveOnce()).finally(() => (this.#moving = undefined));
+    this.#moving ??= hold(this.parts.clock, this.#moveOnce()).finally(() => (this.#moving = undefined));
     return this.#moving;
   }
 

@@ -1,4 +1,5 @@
 import {
+  type Clock,
   cryptoRandomness,
   ephemeralKeys,
   type IntegrityEvent,
@@ -42,10 +43,11 @@ export async function openIntegrity(
   store: StoreDriver,
   keys: KeyProvider = ephemeralKeys(),
   options: IntegrityOptions = {},
+  clock: Clock = systemClock,
 ): Promise<OpenedIntegrity> {
   const events: IntegrityEvent[] = [];
   const integrity = new StoreIntegrity(
-    { store, clock: systemClock, randomness: cryptoRandomness },
+    { store, clock, randomness: cryptoRandomness },
     { ...options, onEvent: (event) => events.push(event) },
   );
   await integrity.store.open();
