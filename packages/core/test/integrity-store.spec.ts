@@ -284,6 +284,34 @@ describe('a store that was put back as a whole', () => {
   });
 });
 
+describe('an answer that is older than what came meanwhile', () => {
+  it('is not mistaken for a store that was put back', async () => {
+    let isSlow = false;
+    const delivered: (() => void)[] = [];
+    const slow = {
+      ...store,
+      get: async (key: string) => {
+        const entry = await store.get(key);
+        if (isSlow && key === 'integrity/root') await new Promise<void>((resolve) => delivered.push(resolve));
+        return entry;
+      },
+    };
+    const { sealed, events } = await openIntegrity(slow, keys);
+    await put(sealed, { 'secret/A': 'same' });
+    isSlow = true;
+    const reading = read(sealed, 'secret/A');
+    let text: string | undefined;
+    void reading.then((value) => (text = value)).catch(() => undefined);
+    for (let change = 0; text === undefined && change < 10; change += 1) {
+      await put(sealed, { 'secret/B': `change ${change}` });
+      for (const deliver of delivered.splice(0)) deliver();
+      await new Promise(setImmediate);
+    }
+    expect(await reading).toBe('same');
+    expect(events).toEqual([]);
+  });
+});
+
 describe('a store without a manifest', () => {
   it('is not believed unless it is adopted, and then sealed', async () => {
     const raw = await openMemory();

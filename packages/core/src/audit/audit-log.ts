@@ -47,6 +47,7 @@ export class AuditLog {
   #head: ChainHead;
   #group: readonly SealedRecord[] = [];
   #isOpen = false;
+  #isEnding = false;
   #isScheduled = false;
   #whenIdle: (() => void) | undefined;
   #second = { ms: Number.NaN, iso: '' };
@@ -154,6 +155,8 @@ export class AuditLog {
     );
     this.#pending.expireAll();
     await this.#withinLimit(this.checkpoint());
+    // A sink that answers only now makes way for what the log itself had to say, and there is nobody left to take it.
+    this.#isEnding = true;
     await this.#closeAll();
     for (const key of this.#keys) key.end();
     this.#events.complete();
@@ -235,7 +238,7 @@ export class AuditLog {
   }
 
   #seal(): void {
-    if (this.#pending.isSealed || !this.#pending.isWaiting) return;
+    if (this.#isEnding || this.#pending.isSealed || !this.#pending.isWaiting) return;
     const now = this.#clock.now();
     const iso = this.#iso(now);
     const records: SealedRecord[] = [];

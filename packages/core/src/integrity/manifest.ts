@@ -75,13 +75,14 @@ export class Manifest {
    * @throws StoreIntegrityError when there is none, or only one that is older than what was seen
    */
   async refresh(): Promise<KnownRoot> {
+    const before = this.#seen;
     const entry = await this.store.get(ROOT_KEY);
     const known = this.#known;
     if (entry !== undefined && known !== undefined && entry.revision === known.revision) {
       if (known.root.mac.equals(entry.value.subarray(-known.root.mac.length))) return known;
     }
     const root = entry && readRoot(this.keys, entry.value);
-    if (entry === undefined || root === undefined || this.#fault(root) !== undefined) return this.#recover();
+    if (entry === undefined || root === undefined || this.#fault(root, before) !== undefined) return this.#recover();
     return this.#take(root, entry.revision);
   }
 
@@ -132,22 +133,24 @@ export class Manifest {
     return { root: isCopyNewer ? copy : own, revision: entry?.revision ?? 0, isWhole: !isCopyNewer };
   }
 
+  /** The newer one of a root and of what came to be known while it was read. */
   #take(root: ManifestRoot, revision: number): KnownRoot {
-    const known = { root, revision };
-    if (this.#known === undefined || root.sequence >= this.#known.root.sequence) this.#known = known;
     this.see({ sequence: root.sequence, mac: root.mac });
-    return known;
+    if (this.#known !== undefined && this.#known.root.sequence > root.sequence) return this.#known;
+    this.#known = { root, revision };
+    return this.#known;
   }
 
-  #fault(root: ManifestRoot): 'store-rolled-back' | 'store-forked' | undefined {
-    const seen = this.#seen;
-    if (seen === undefined || root.sequence > seen.sequence) return undefined;
-    if (root.sequence < seen.sequence) return 'store-rolled-back';
-    return root.mac.equals(seen.mac) ? undefined : 'store-forked';
+  /** `before` is what was seen when the store was asked: changes that came between its answer and now do not make that answer an older copy. */
+  #fault(root: ManifestRoot, before: SeenState | undefined): 'store-rolled-back' | 'store-forked' | undefined {
+    if (before !== undefined && root.sequence < before.sequence) return 'store-rolled-back';
+    const isForked = this.#seen?.sequence === root.sequence && !root.mac.equals(this.#seen.mac);
+    return isForked ? 'store-forked' : undefined;
   }
 
   /** Looks again, since an answer may be older than what came meanwhile, and at the copy as well. */
   async #recover(): Promise<KnownRoot> {
+    const before = this.#seen;
     const { root, revision, isWhole } = await this.newest();
     if (root === undefined) {
       this.#report('manifest-damaged', ROOT_KEY, revision);
@@ -156,12 +159,12 @@ export class Manifest {
         'What proves the contents of the store is gone, or was changed in both places where it stands. Nothing is read or written. Restore the store from a backup, or look through it with verifyStore() and call acceptRestore({ reason }).',
       );
     }
-    const fault = this.#fault(root);
+    const fault = this.#fault(root, before);
     if (fault !== undefined) {
       this.#report(fault, ROOT_KEY, revision);
       throw new StoreIntegrityError(
         fault === 'store-forked' ? 'STORE_FORKED' : 'STORE_ROLLED_BACK',
-        `The store is at change ${root.sequence}, and was seen at change ${this.#seen?.sequence ?? 0}: an older copy of it was put back, or it is another one. Nothing is read or written. If it was restored from a backup on purpose, call acceptRestore({ reason }).`,
+        `The store is at change ${root.sequence}, and was seen at change ${before?.sequence ?? 0}: an older copy of it was put back, or it is another one. Nothing is read or written. If it was restored from a backup on purpose, call acceptRestore({ reason }).`,
       );
     }
     if (!isWhole) {

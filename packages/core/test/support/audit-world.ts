@@ -108,8 +108,10 @@ export function read(secret: string, more: Partial<AuditEventInput> = {}): Audit
 export class MoodySink implements AuditSink {
   readonly name = 'the moody sink';
   readonly records: SealedRecord[] = [];
-  mood: 'well' | 'failing' | 'hanging' = 'well';
+  mood: 'well' | 'failing' | 'hanging' | 'late' = 'well';
   calls = 0;
+  /** Answers what came in while it was late. */
+  answer = (): void => undefined;
   #heard: { count: number; resolve: () => void }[] = [];
 
   async open() {
@@ -121,6 +123,7 @@ export class MoodySink implements AuditSink {
     this.#heard = this.#heard.filter(({ count, resolve }) => (this.calls >= count ? resolve() : true));
     if (this.mood === 'failing') throw Object.assign(new Error('canary-in-a-sink'), { code: 'EMOODY' });
     if (this.mood === 'hanging') return new Promise(() => undefined);
+    if (this.mood === 'late') await new Promise<void>((resolve) => (this.answer = resolve));
     const last = this.records.at(-1)?.sequence ?? 0;
     this.records.push(...records.filter(({ sequence }) => sequence > last));
   }
@@ -132,7 +135,9 @@ export class MoodySink implements AuditSink {
     });
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.answer();
+  }
 }
 
 /** The error a piece of work fails with. */
