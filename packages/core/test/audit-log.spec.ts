@@ -17,7 +17,6 @@ import {
   SecretNotFoundError,
   verifyAudit,
 } from '@nestjs-secrets/core';
-import { SimulatedClock } from '@nestjs-secrets/testing';
 import { eventually } from '../../../test/support/eventually.js';
 import { AuditWorld, failureOf, KEY, MoodySink, ORIGIN, read, SIGNER } from './support/audit-world.js';
 
@@ -291,23 +290,6 @@ describe('I8: what is not recorded does not happen', () => {
     expect((await failureOf(log.record(read('A')))).code).toBe('AUDIT_UNAVAILABLE');
     const options = { origin: ORIGIN, key: KEY, sinks: [{ sink: new MoodySink(), mode: 'best-effort' as const }] };
     expect(() => new AuditLog(options)).toThrow('required sink');
-  });
-});
-
-describe('closing', () => {
-  it('seals nothing for a sink that answers only then: there is nobody left to take it', async () => {
-    const sink = new MoodySink();
-    const clock = new SimulatedClock();
-    const log = await world.open({ clock, sinks: [{ sink, mode: 'required' }] });
-    sink.mood = 'late';
-    const refused = failureOf(log.record(read('A')));
-    await sink.nextCall();
-    const closed = log.close();
-    await clock.advance(60_000);
-    expect((await refused).code).toBe('AUDIT_UNAVAILABLE');
-    await closed;
-    await new Promise(setImmediate);
-    expect(sink.records.map(({ event }) => JSON.parse(event).resourceName)).toEqual(['A']);
   });
 });
 
