@@ -8,6 +8,7 @@ import pg from 'pg';
 import { startInstance, storeAt } from './fleet/fleet-instance.js';
 import { FleetOfProcesses } from './fleet/fleet-of-processes.js';
 import { BARE_CHANNEL, SECRET, sharedMoment, type StoreAddress } from './fleet/fleet-order.js';
+import { guards } from './guards.js';
 import { createLatencies, type Latencies } from './pool/latencies.js';
 import type { Row } from './row.js';
 
@@ -20,7 +21,7 @@ const WARM_UP = 5;
 
 /**
  * From the moment the commit that promotes a version is sent until the last of 200 live handles has it: 200 instances in 10 processes, 20 of which
- * share the store connections of their process. On PostgreSQL against 200 bare clients in the same processes, in turns, that hear of a commit by LISTEN and select
+ * share the store connections of their process, and its audit log where there are any. On PostgreSQL against 200 bare clients in the same processes, in turns, that hear of a commit by LISTEN and select
  * one row. A polling store is held against its interval.
  */
 export async function benchFleet({ promotions }: { readonly promotions: number }): Promise<Row[]> {
@@ -58,7 +59,7 @@ async function onPostgres(promotions: number): Promise<Row[]> {
     const guardedRow = (share: number, name: string): Row => {
       const [value, baseline] = [guarded.quantile(share), promoted.quantile(share)];
       return {
-        name: `fleet: the same with policies and 200 audit logs, against without, ${name}`,
+        name: `fleet: the same with policies and an audit log for each process, against without, ${name}`,
         value,
         baseline,
         ratio: value / baseline,
@@ -105,14 +106,13 @@ async function measure(
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-bench-'));
   const keys = path.join(folder, 'keys.json');
   const store = new PromotionWatch(storeAt(address));
-  const guards = isGuarded ? folder : undefined;
-  const { app } = await startInstance(keys, store.driver, true, guards);
+  const { app } = await startInstance(keys, store.driver, true, isGuarded ? guards(folder, SECRET) : {});
   const order = {
     store: address,
     keys,
     instances: INSTANCES_A_PROCESS,
     bareClients,
-    ...(guards === undefined ? {} : { guards }),
+    ...(isGuarded ? { guards: folder } : {}),
   };
   let fail: (error: Error) => void = () => undefined;
   const failed = new Promise<never>((_, reject) => (fail = reject));

@@ -1,9 +1,10 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import path from 'node:path';
-import type { PolicyStatement, SecretsModuleOptions } from '@nestjs-secrets/core';
+import { type PolicyStatement, type SecretsModuleOptions, sharedAuditLog } from '@nestjs-secrets/core';
 
-/** Options that turn policies and the audit log on, for an application whose secrets begin with `prefix`; each gets a folder of its own below `folder`. */
+/** Options that turn policies and the audit log on, for applications of one process whose secrets begin with `prefix`; they share a log in a new folder below `folder`. */
 export function guards(folder: string, prefix: string): Pick<SecretsModuleOptions, 'principal' | 'policies' | 'audit'> {
+  const id = randomUUID();
   const statement = (Action: string | string[], Resource: string): PolicyStatement => ({
     Effect: 'Allow',
     Action,
@@ -25,6 +26,6 @@ export function guards(folder: string, prefix: string): Pick<SecretsModuleOption
         },
       ],
     },
-    audit: { folder: path.join(folder, `audit-${randomUUID()}`) },
+    audit: sharedAuditLog({ origin: `bench/${id}`, key: randomBytes(32), folder: path.join(folder, `audit-${id}`) }),
   };
 }

@@ -1,7 +1,8 @@
 import { getSecretToken, type Secret } from '@nestjs-secrets/core';
 import pg from 'pg';
 import { sharedStore, startInstance, storeAt } from './fleet-instance.js';
-import { BARE_CHANNEL, type FleetOrder, type FleetWord, sharedMoment } from './fleet-order.js';
+import { guards } from '../guards.js';
+import { BARE_CHANNEL, type FleetOrder, type FleetWord, SECRET, sharedMoment } from './fleet-order.js';
 
 /** Tells the parent when the last of `size` has come to an id. */
 class Arrivals {
@@ -39,8 +40,9 @@ async function run(order: FleetOrder): Promise<void> {
   const versions = new Arrivals('version', order.instances);
   const store = storeAt(order.store);
   await store.open();
+  const guarded = order.guards === undefined ? {} : guards(order.guards, SECRET);
   for (let index = 0; index < order.instances; index += 1) {
-    const { app, definition } = await startInstance(order.keys, sharedStore(store), false, order.guards);
+    const { app, definition } = await startInstance(order.keys, sharedStore(store), false, guarded);
     const secret = app.get<Secret<string>>(getSecretToken(definition), { strict: false });
     secret.changes$.subscribe(({ versionId }) => versions.arrived(versionId));
   }

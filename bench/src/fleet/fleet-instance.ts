@@ -7,11 +7,11 @@ import {
   type NamedRotator,
   type SecretDefinition,
   SecretsModule,
+  type SecretsModuleOptions,
   type StoreDriver,
 } from '@nestjs-secrets/core';
 import { sqlStore } from '@nestjs-secrets/typeorm';
 import { DataSource } from 'typeorm';
-import { guards } from '../guards.js';
 import { SECRET, type StoreAddress } from './fleet-order.js';
 
 const ROTATOR = 'bench/token';
@@ -52,7 +52,7 @@ export async function startInstance(
   keys: string,
   store: StoreDriver,
   rotate: boolean,
-  guardsFolder?: string,
+  guarded: Partial<SecretsModuleOptions> = {},
 ): Promise<{ app: INestApplicationContext; definition: SecretDefinition<string> }> {
   const definition = defineSecret<string>(SECRET, undefined, { initial: 'rotator', rotation: { rotator: ROTATOR } });
 
@@ -64,7 +64,7 @@ export async function startInstance(
         rotators: [tokenRotator],
         rotate,
         bootTimeoutMs: 60_000,
-        ...(guardsFolder === undefined ? {} : guards(guardsFolder, SECRET)),
+        ...guarded,
       }),
       SecretsModule.forFeature([definition]),
     ],

@@ -14,9 +14,9 @@ export interface FleetOrder {
   readonly store: StoreAddress;
   /** The key file of the store. */
   readonly keys: string;
-  /** Where the audit logs of its applications go, which then have policies as well; neither without it. */
+  /** Where the audit log of its applications goes, which then have policies as well; neither without it. */
   readonly guards?: string;
-  /** How many applications it runs, each an instance with one live handle. They share the store connections of their process. */
+  /** How many applications it runs, each an instance with one live handle. They share the store connections and the audit log of their process. */
   readonly instances: number;
   /** How many bare clients it runs beside them, which listen and select; 0 where the database does not call. */
   readonly bareClients: number;

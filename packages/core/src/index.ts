@@ -125,6 +125,7 @@ export { SecretsRuntime, type ResolvedDefinition } from './module/secrets-runtim
 export type { ManagerRuntime } from './module/manager-runtime.js';
 export type { Notice } from './module/notices.js';
 export * from './module/access-options.js';
+export { sharedAuditLog, type SharedAuditLog, type SharedAuditLogOptions } from './module/shared-audit-log.js';
 export type { CallContext } from './doors/caller.js';
 export { BackupError, type BackupErrorCode } from './backup/backup-errors.js';
 export type { LeftOut } from './backup/backup-records.js';

@@ -1,6 +1,7 @@
 import { STORE_RESOURCE } from '../access/access-request.js';
 import { type PolicyReport, PolicyStore } from '../access/policy-store.js';
 import { type Principal, principalOf } from '../access/principal.js';
+import type { AuditEventInput } from '../audit/audit-event.js';
 import type { AuditLog } from '../audit/audit-log.js';
 import { UseCounts } from '../audit/use-counts.js';
 import { managerSource } from '../client/manager-source.js';
@@ -25,7 +26,6 @@ import type { Randomness } from '../foundation/randomness.js';
 import { StoreIntegrity } from '../integrity/store-integrity.js';
 import { refuseMovedStore } from '../store/move-records.js';
 import { isMovingStore } from '../store/moving-store.js';
-import type { AuditDeskParts } from '../manager/audit-desk.js';
 import { SecretReader } from '../manager/secret-reader.js';
 import { SecretsManager } from '../manager/secrets-manager.js';
 import { KeyManager } from '../keys/key-manager.js';
@@ -38,6 +38,7 @@ import type { Rotators } from '../rotation/rotators.js';
 import type { SecretDefinitions } from '../versions/secret-definition.js';
 import { sealedEntry, VersionStore } from '../versions/version-store.js';
 import { openAudit } from './open-audit.js';
+import type { JoinedAuditLog } from './shared-audit-log.js';
 import { integrityEventOf, moveEventOf, noticeOf, type Notice } from './notices.js';
 import { versionOptions } from './version-options.js';
 import type { SecretsModuleOptions } from './secrets-options.js';
@@ -115,28 +116,30 @@ export async function startManager(options: SecretsModuleOptions, surroundings: 
   });
   await versions.open();
   const principal = ownPrincipal(options, ids.next());
-  let audit: AuditDeskParts | undefined;
+  let audit: JoinedAuditLog | undefined;
+  const note = (event: AuditEventInput): void =>
+    void audit?.log.record({ userIdentity: audit.identity, ...event }).catch(() => undefined);
   let policies: PolicyStore | undefined;
   try {
     const warn = (message: string): void => tell({ level: 'warn', message });
     if (options.audit === undefined) tell(NOT_AUDITED);
-    else audit = await openAudit(options.audit, { principal, versions, integrity, clock, randomness, ids, warn });
+    else audit = await openAudit(options.audit, versions, { principal, integrity, clock, randomness, ids, warn });
     // What was found while the store was opened is told as well.
-    integrity?.events$.subscribe((event) => void audit?.log.record(integrityEventOf(event)).catch(() => undefined));
+    integrity?.events$.subscribe((event) => note(integrityEventOf(event)));
     if (isMovingStore(driver))
       driver.moves$.subscribe((event) => {
         const told = moveEventOf(event);
-        if (told !== undefined) void audit?.log.record(told).catch(() => undefined);
+        if (told !== undefined) note(told);
       });
     policies = await openPolicies(options, { principal, versions, clock, randomness }, (report) => {
       const { notice, event } = noticeOf(report, principal.id);
       tell(notice);
-      audit?.log.record(event).catch(() => undefined);
+      note(event);
     });
     return await wire(options, surroundings, { versions, integrity, principal, audit, policies, leaseMs });
   } catch (error) {
     policies?.close();
-    await audit?.log.close();
+    await audit?.close();
     await versions.close();
     throw error;
   }
@@ -176,7 +179,7 @@ interface Opened {
   readonly versions: VersionStore;
   readonly integrity: StoreIntegrity | undefined;
   readonly principal: Principal;
-  readonly audit: AuditDeskParts | undefined;
+  readonly audit: JoinedAuditLog | undefined;
   readonly policies: PolicyStore;
   readonly leaseMs: number;
 }
@@ -245,8 +248,7 @@ async function wire(
     },
     caller,
   );
-  const everyMs = options.audit?.useCountsEveryMs;
-  const counts = log && new UseCounts({ log, clock, identity: caller.identity, everyMs });
+  const counts = log && new UseCounts({ log, clock, identity: caller.identity, everyMs: audit?.useCountsEveryMs });
   const acknowledging = new AcknowledgementDoor({ door, caller, acknowledgements, clock, randomness });
   const source = managerSource({
     reader: new SecretReader(versions),
@@ -266,7 +268,7 @@ async function wire(
     await instance.leave();
     policies.close();
     await counts?.close();
-    await log?.close();
+    await audit?.close();
     await versions.close();
   };
   return {

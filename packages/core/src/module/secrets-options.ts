@@ -8,6 +8,7 @@ import type { IntegrityOptions } from '../integrity/store-integrity.js';
 import type { StoreDriver } from '../store/store-driver.js';
 import type { SecretSource } from '../client/secret-source.js';
 import type { AuditOptions, PoliciesOptions, PrincipalOptions } from './access-options.js';
+import type { SharedAuditLog } from './shared-audit-log.js';
 import type { Duration } from '../versions/rotation-policy.js';
 import type { SecretRotator } from '../rotation/secret-rotator.js';
 
@@ -41,8 +42,8 @@ export interface SecretsModuleOptions {
   readonly principal?: string | PrincipalOptions;
   /** How policies are enforced, and those that come from code. Without any, this application may do everything and nobody else anything. */
   readonly policies?: PoliciesOptions;
-  /** The audit log of this instance. Nothing is audited without it. */
-  readonly audit?: AuditOptions;
+  /** The audit log of this instance, or one that it shares with others in its process. Nothing is audited without it. */
+  readonly audit?: AuditOptions | SharedAuditLog;
   /** Rotators that come as objects. Classes with `@Rotator()` are found by themselves, but cannot make a secret's first value. */
   readonly rotators?: readonly NamedRotator[];
   /** How long the first value of a secret may take at start, in milliseconds; 10,000 by default. */
