@@ -1,69 +1,115 @@
 import { startPostgres, type PostgresServer } from 'nestjs-secrets-test/postgres-server';
-import { loadSchema, moderate, runLoad, storedPayments, type LoadResult } from './pool/pool-load.js';
-import { type RotatingApp, startRotatingApp } from './pool/rotating-app.js';
+import {
+  loadSchema,
+  moderate,
+  runLoad,
+  saturated,
+  storedPayments,
+  type LoadResult,
+  type LoadShape,
+} from './pool/pool-load.js';
+import { type RotatingApp, startRotatingApp, type Strategy } from './pool/rotating-app.js';
+import { rollbackTimes } from './rollback.js';
 import { median, type Row } from './row.js';
 
 const POOL_SIZE = 10;
 const ROTATE_EVERY_MS = 500;
 const ROTATIONS = 25;
 
-/** A rotating application with policies and an audit log against the same without: its load, and how long a rotation takes. */
-export async function benchGuarded({
-  seconds,
-  rounds,
-}: {
+interface Load {
+  readonly label: string;
+  readonly shape: LoadShape;
+  readonly strategy: Strategy;
+}
+
+/** Those of the pool benchmark that have a number to keep, each with a rotation every 500 ms. */
+const LOADS: readonly Load[] = [
+  { label: 'moderate load, alternating users', shape: moderate, strategy: 'alternating-users' },
+  { label: 'moderate load, single user', shape: moderate, strategy: 'single-user' },
+  { label: 'saturated, alternating users', shape: saturated, strategy: 'alternating-users' },
+];
+
+interface Sides<T> {
+  readonly guarded: T[];
+  readonly bare: T[];
+}
+
+/** A rotating application with policies and an audit log against the same without: its loads, how often it can rotate, and how soon it takes a bad credential back. */
+export async function benchGuarded(options: {
   readonly seconds: number;
   readonly rounds: number;
+  readonly rollbacks: number;
 }): Promise<Row[]> {
   const server = await startPostgres({ settings: { max_connections: '200' } });
+  const rows: Row[] = [];
   try {
     for (const statement of loadSchema) await server.query(statement);
     // Unmeasured: the first load meets cold caches, in the server and here.
-    await underLoad(server, false, 3);
-    const loads: Record<'guarded' | 'bare', LoadResult[]> = { guarded: [], bare: [] };
-    const times: Record<'guarded' | 'bare', number[]> = { guarded: [], bare: [] };
-    for (let round = 0; round < rounds; round += 1) {
-      for (const side of ['guarded', 'bare'] as const) {
-        loads[side].push(await underLoad(server, side === 'guarded', seconds));
-        times[side].push(await rotationMs(server, side === 'guarded'));
-      }
-    }
-    const against = (what: string, unit: string, guarded: number, bare: number): Row => ({
-      name: `guarded: ${what}, against none`,
-      value: guarded,
-      baseline: bare,
-      ratio: guarded / bare,
-      unit,
-    });
-    const figure = (side: 'guarded' | 'bare', of: (load: LoadResult) => number): number => median(loads[side].map(of));
-    const operations = (load: LoadResult): number => load.operations / seconds;
-    const p99 = (load: LoadResult): number => load.shortQueryP99Ms;
-    const failed = loads.guarded.reduce((sum, load) => sum + load.failed + load.hung + load.lostWrites, 0);
-    return [
-      against('operations, a rotation each 500 ms', '1/s', figure('guarded', operations), figure('bare', operations)),
-      against('p99 of short queries, a rotation each 500 ms', 'ms', figure('guarded', p99), figure('bare', p99)),
+    for (const load of LOADS.slice(0, 1)) await underLoad(server, load, false, 3);
+    for (const load of LOADS) rows.push(...(await benchLoad(server, load, options)));
+    const times = await inTurns(options.rounds, (guarded) => rotationMs(server, guarded));
+    rows.push(
       against('rotations that follow each other', '1/s', 1000 / median(times.guarded), 1000 / median(times.bare)),
-      against(
-        'failed, hung or lost, of operations',
-        '',
-        failed,
-        loads.guarded.reduce((sum, load) => sum + load.operations, 0),
-      ),
-    ];
+    );
   } finally {
     await server.stop();
   }
+  return [...rows, ...(await benchRollbackGuarded(options))];
+}
+
+/** One side after the other, again and again, so that what the machine does meanwhile happens to both. */
+async function inTurns<T>(rounds: number, measure: (guarded: boolean) => Promise<T>): Promise<Sides<T>> {
+  const sides: Sides<T> = { guarded: [], bare: [] };
+  for (let round = 0; round < rounds; round += 1) {
+    // Whoever is first may leave something to do for the second.
+    const order = round % 2 === 0 ? (['guarded', 'bare'] as const) : (['bare', 'guarded'] as const);
+    for (const side of order) sides[side].push(await measure(side === 'guarded'));
+  }
+  return sides;
+}
+
+async function benchLoad(
+  server: PostgresServer,
+  load: Load,
+  { seconds, rounds }: { readonly seconds: number; readonly rounds: number },
+): Promise<Row[]> {
+  const { guarded, bare } = await inTurns(rounds, (isGuarded) => underLoad(server, load, isGuarded, seconds));
+  const row = (what: string, unit: string, figure: (of: LoadResult) => number): Row =>
+    against(`${load.label}: ${what}`, unit, median(guarded.map(figure)), median(bare.map(figure)));
+  const sum = (figure: (of: LoadResult) => number): number => guarded.reduce((total, one) => total + figure(one), 0);
+  return [
+    row('operations', '1/s', ({ operations }) => operations / seconds),
+    row('p99 of short queries', 'ms', ({ shortQueryP99Ms }) => shortQueryP99Ms),
+    against(
+      `${load.label}: failed, hung or lost, of operations`,
+      '',
+      sum(({ failed, hung, lostWrites }) => failed + hung + lostWrites),
+      sum(({ operations }) => operations),
+    ),
+  ];
+}
+
+async function benchRollbackGuarded({ rollbacks }: { readonly rollbacks: number }): Promise<Row[]> {
+  const { guarded, bare } = await inTurns(2, (isGuarded) => rollbackTimes(rollbacks / 2, isGuarded));
+  const rates = [guarded, bare].map((sides) => 1 / median(sides.flat()));
+  const [value = 0, baseline = 0] = rates;
+  return [against('rollbacks, first → last refused query, the median', '1/s', value * 1000, baseline * 1000)];
+}
+
+function against(what: string, unit: string, value: number, baseline: number): Row {
+  return { name: `guarded against bare, ${what}`, value, baseline, ratio: value / baseline, unit };
 }
 
 async function withApp<T>(
   server: PostgresServer,
+  strategy: Strategy,
   guarded: boolean,
   rotateEveryMs: number | undefined,
   work: (app: RotatingApp) => Promise<T>,
 ): Promise<T> {
   const app = await startRotatingApp({
     server,
-    strategy: 'alternating-users',
+    strategy,
     adoption: 'live',
     applicationName: `bench guarded ${guarded}`,
     rotateEveryMs,
@@ -78,15 +124,15 @@ async function withApp<T>(
   }
 }
 
-function underLoad(server: PostgresServer, guarded: boolean, seconds: number): Promise<LoadResult> {
-  return withApp(server, guarded, ROTATE_EVERY_MS, (app) =>
-    runLoad(app.target, moderate, { seconds, storedPayments: storedPayments(server) }),
+function underLoad(server: PostgresServer, load: Load, guarded: boolean, seconds: number): Promise<LoadResult> {
+  return withApp(server, load.strategy, guarded, ROTATE_EVERY_MS, (app) =>
+    runLoad(app.target, load.shape, { seconds, storedPayments: storedPayments(server) }),
   );
 }
 
 /** Milliseconds from a rotation to the next one, up to promotion. */
 function rotationMs(server: PostgresServer, guarded: boolean): Promise<number> {
-  return withApp(server, guarded, undefined, async (app) => {
+  return withApp(server, 'alternating-users', guarded, undefined, async (app) => {
     await app.rotate();
     const start = performance.now();
     for (let count = 0; count < ROTATIONS; count += 1) await app.rotate();

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { Module } from '@nestjs/common';
+import { Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import {
   type DatabaseCredentials,
@@ -11,6 +11,7 @@ import {
   type Secret,
   SecretsManager,
   SecretsModule,
+  type SecretsModuleOptions,
 } from '@nestjs-secrets/core';
 import { LivePool, postgresAlternatingUsers } from '@nestjs-secrets/pg';
 import { sqlStore } from '@nestjs-secrets/typeorm';
@@ -18,8 +19,8 @@ import { BAD_CREDENTIALS } from 'nestjs-secrets-test/chaos/bad-credentials';
 import { type PostgresServer, startPostgres } from 'nestjs-secrets-test/postgres-server';
 import { filter, firstValueFrom } from 'rxjs';
 import { DataSource } from 'typeorm';
-import { createLatencies } from './pool/latencies.js';
-import type { Row } from './row.js';
+import { guards } from './guards.js';
+import { median, type Row } from './row.js';
 
 const SECRET = 'BenchDbCreds';
 const ROTATOR = 'bench/roles';
@@ -32,30 +33,39 @@ const LIMIT_MS = 2_000;
  * back in the pool. Eight workers insert all the time; store and target are one PostgreSQL.
  */
 export async function benchRollback({ rollbacks }: { readonly rollbacks: number }): Promise<Row[]> {
+  const times = (await rollbackTimes(rollbacks)).toSorted((one, other) => one - other);
+  const row = (name: string, value = Number.NaN): Row => ({
+    name: `rollback: first → last refused query, ${name} of ${rollbacks}`,
+    value,
+    baseline: LIMIT_MS,
+    ratio: value / LIMIT_MS,
+    unit: 'ms',
+  });
+  return [row('the median', median(times)), row('the longest', times.at(-1))];
+}
+
+/** What each of so many rollbacks took, in milliseconds. */
+export async function rollbackTimes(rollbacks: number, guarded = false): Promise<number[]> {
   const server = await startPostgres();
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-bench-'));
   try {
-    const refused = await measure(server, path.join(folder, 'keys.json'), rollbacks);
-    return [0.5, 1].map((share): Row => {
-      const value = refused.quantile(share);
-      const name = `rollback: first → last refused query, ${share === 1 ? 'the longest' : 'the median'} of ${rollbacks}`;
-      return { name, value, baseline: LIMIT_MS, ratio: value / LIMIT_MS, unit: 'ms' };
-    });
+    const app = benchApp(server, path.join(folder, 'keys.json'), guarded ? guards(folder, 'Bench') : {});
+    return await measure(server, app, rollbacks);
   } finally {
     await server.stop();
     await rm(folder, { recursive: true });
   }
 }
 
-async function measure(server: PostgresServer, keys: string, rollbacks: number) {
-  const app = await NestFactory.createApplicationContext(benchApp(server, keys), { logger: false });
+async function measure(server: PostgresServer, module: Type, rollbacks: number): Promise<number[]> {
+  const app = await NestFactory.createApplicationContext(module, { logger: false });
   const manager = app.get(SecretsManager);
   const { host, port, database } = server;
   const credentials = app.get<Secret<DatabaseCredentials>>(getSecretToken(SECRET), { strict: false });
   const pool = new LivePool(credentials, { host, port, database, max: WORKERS });
   pool.on('error', () => undefined);
   const load = new Load(pool);
-  const took = createLatencies();
+  const took: number[] = [];
   const [bad] = BAD_CREDENTIALS.values();
   if (bad === undefined) throw new Error('there is no bad credential');
   try {
@@ -68,7 +78,7 @@ async function measure(server: PostgresServer, keys: string, rollbacks: number) 
       await bad.spoil(server, value.username);
       await isPutBack;
       await load.servesAgain();
-      took.add(load.refusedForMs());
+      took.push(load.refusedForMs());
       await bad.mend(server, value.username);
       await server.query('DROP POLICY readable ON payments; DROP POLICY writable ON payments');
       await untilRetired(manager);
@@ -137,7 +147,7 @@ async function untilRetired(manager: SecretsManager): Promise<void> {
   }
 }
 
-function benchApp(server: PostgresServer, keys: string) {
+function benchApp(server: PostgresServer, keys: string, guarded: Partial<SecretsModuleOptions>): Type {
   const { host, port, database, admin } = server;
   const { username, password } = admin;
   const rotator = postgresAlternatingUsers({
@@ -163,6 +173,7 @@ function benchApp(server: PostgresServer, keys: string) {
         store: sqlStore(new DataSource({ type: 'postgres', host, port, database, username, password })),
         keys: localKeyFile({ path: keys, create: 'if-missing' }),
         rotators: [rotator],
+        ...guarded,
       }),
       SecretsModule.forFeature([credentials]),
     ],
