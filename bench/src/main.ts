@@ -15,6 +15,7 @@ import type { Row } from './row.js';
 import { benchRollback } from './rollback.js';
 import { benchRewrap } from './rewrap.js';
 import { benchSchedule } from './schedule.js';
+import { runWithSlowSync, syncFloorUs } from './slow-sync.js';
 import { benchSoak } from './soak.js';
 import { benchStore } from './store.js';
 import { benchStores } from './stores.js';
@@ -68,8 +69,12 @@ const { values } = parseArgs({
     strategy: { type: 'string' },
     way: { type: 'string' },
     shape: { type: 'string' },
+    'sync-us': { type: 'string' },
   },
 });
+
+const wantedFloorUs = values['sync-us'];
+if (wantedFloorUs !== undefined && syncFloorUs() === undefined) runWithSlowSync(Number(wantedFloorUs));
 
 const chosen = [...BENCHMARKS].filter(([name, { byDefault }]) =>
   values.only === undefined ? byDefault : values.only === name,
@@ -92,7 +97,9 @@ const options: Options = {
 };
 
 console.log(
-  `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}; medians of interleaved rounds\n`,
+  `node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}; medians of interleaved rounds${
+    syncFloorUs() === undefined ? '' : `; a sync takes ${syncFloorUs()} µs at least`
+  }\n`,
 );
 const rows: Row[] = [];
 for (const [name, benchmark] of chosen) {
