@@ -5,18 +5,25 @@ import { secretLink } from '../secret-link.js';
 import type { Secret } from '../secret.js';
 import { LivePoolCredentialsError } from './live-pool-errors.js';
 
+/** More refusals than any order of changes and late answers explains. */
+const MOST_REFUSALS = 20;
+
 /** What one caller of a pool has tried so far. */
 export class LogInAttempts {
   readonly #refused = new Set<string>();
   readonly #refusedEver = new Set<string>();
+  #refusals = 0;
   #begunAfter = 0;
 
-  /** Notes a refusal; false when there is nothing left to try, since this version had been refused before. */
+  /**
+   * Notes a refusal; false when there were too many. That this version was refused before is no end: a caller waits for its turn, and somebody who had begun to log in with the version
+   * earlier may be let in meanwhile, upon which the pool believes in it again.
+   */
   note(versionId: string): boolean {
-    if (this.#refused.has(versionId)) return false;
     this.#refused.add(versionId);
     this.#refusedEver.add(versionId);
-    return true;
+    this.#refusals += 1;
+    return this.#refusals <= MOST_REFUSALS;
   }
 
   isUntried(versionId: string): boolean {
