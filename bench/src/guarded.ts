@@ -29,6 +29,9 @@ const LOADS: readonly Load[] = [
   { label: 'saturated, alternating users', shape: saturated, strategy: 'alternating-users' },
 ];
 
+const ROTATIONS_ALONE = 'rotations that follow each other';
+const ROLLBACKS = 'rollbacks, one over the median time from the first to the last refused query';
+
 interface Sides<T> {
   readonly guarded: T[];
   readonly bare: T[];
@@ -39,22 +42,26 @@ export async function benchGuarded(options: {
   readonly seconds: number;
   readonly rounds: number;
   readonly rollbacks: number;
+  /** Only what has this in its name. */
+  readonly way: string | undefined;
 }): Promise<Row[]> {
+  const isWanted = (label: string): boolean => label.includes(options.way ?? '');
+  const loads = LOADS.filter(({ label }) => isWanted(label));
   const server = await startPostgres({ settings: { max_connections: '200' } });
   const rows: Row[] = [];
   try {
     for (const statement of loadSchema) await server.query(statement);
     // Unmeasured: the first load meets cold caches, in the server and here.
-    for (const load of LOADS.slice(0, 1)) await underLoad(server, load, false, 3);
-    for (const load of LOADS) rows.push(...(await benchLoad(server, load, options)));
-    const times = await inTurns(options.rounds, (guarded) => rotationMs(server, guarded));
-    rows.push(
-      against('rotations that follow each other', '1/s', 1000 / median(times.guarded), 1000 / median(times.bare)),
-    );
+    for (const load of loads.slice(0, 1)) await underLoad(server, load, false, 3);
+    for (const load of loads) rows.push(...(await benchLoad(server, load, options)));
+    if (isWanted(ROTATIONS_ALONE)) {
+      const times = await inTurns(options.rounds, (guarded) => rotationMs(server, guarded));
+      rows.push(against(ROTATIONS_ALONE, '1/s', 1000 / median(times.guarded), 1000 / median(times.bare)));
+    }
   } finally {
     await server.stop();
   }
-  return [...rows, ...(await benchRollbackGuarded(options))];
+  return isWanted(ROLLBACKS) ? [...rows, await benchRollbackGuarded(options)] : rows;
 }
 
 /** One side after the other, again and again, so that what the machine does meanwhile happens to both. */
@@ -89,11 +96,9 @@ async function benchLoad(
   ];
 }
 
-async function benchRollbackGuarded({ rollbacks }: { readonly rollbacks: number }): Promise<Row[]> {
-  const { guarded, bare } = await inTurns(2, (isGuarded) => rollbackTimes(rollbacks / 2, isGuarded));
-  const rates = [guarded, bare].map((sides) => 1 / median(sides.flat()));
-  const [value = 0, baseline = 0] = rates;
-  return [against('rollbacks, first → last refused query, the median', '1/s', value * 1000, baseline * 1000)];
+async function benchRollbackGuarded({ rollbacks }: { readonly rollbacks: number }): Promise<Row> {
+  const { guarded, bare } = await inTurns(4, (isGuarded) => rollbackTimes(Math.ceil(rollbacks / 4), isGuarded));
+  return against(ROLLBACKS, '1/s', 1000 / median(guarded.flat()), 1000 / median(bare.flat()));
 }
 
 function against(what: string, unit: string, value: number, baseline: number): Row {
