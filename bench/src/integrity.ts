@@ -27,9 +27,13 @@ const SECRETS = 64;
 const WRITERS = 8;
 const SUBSCRIBED = 10;
 const PAGE = 100;
+const PAGES = 20;
+const FEWEST_SECRETS = 2 * (PAGES + 1) * PAGE;
 
 /** What the integrity of the store costs: a durable put, the upkeep of the manifest, and a store of many secrets. */
 export async function benchIntegrity({ secrets }: { readonly secrets: number }): Promise<Row[]> {
+  if (secrets < FEWEST_SECRETS)
+    throw new Error(`--secrets is ${FEWEST_SECRETS} at least: pages at both ends of the list must not meet.`);
   const folder = await mkdtemp(path.join(tmpdir(), 'nestjs-secrets-bench-'));
   try {
     return [
@@ -227,7 +231,7 @@ async function benchPages(file: string, keys: KeyProvider, secrets: number): Pro
   const took = { end: new Array<number>(), start: new Array<number>() };
   try {
     // Another page each time: one that was listed before has its part of the manifest in memory.
-    for (let round = 0; round < 20; round += 1) {
+    for (let round = 0; round < PAGES; round += 1) {
       const after = { start: secretName(round * PAGE), end: secretName(secrets - 1 - (round + 2) * PAGE) };
       // In turns, since the second page finds what the first has left in memory.
       const turns = round % 2 === 0 ? (['end', 'start'] as const) : (['start', 'end'] as const);

@@ -60,13 +60,13 @@ export class SharedAuditLog {
   async join(member: AuditLogMember): Promise<JoinedAuditLog> {
     this.#members.add(member);
     this.#listener ??= member;
-    this.#log ??= this.#open(member);
+    const opening = (this.#log ??= this.#open(member));
     let log: AuditLog;
     try {
-      log = await this.#log;
+      log = await opening;
     } catch (error) {
       this.#remove(member);
-      this.#log = undefined;
+      if (this.#log === opening) this.#log = undefined;
       throw error;
     }
     const { origin, key, previousKeys = [], checkpoints, anomalies, useCountsEveryMs } = this.options;
