@@ -205,7 +205,7 @@ export class SqliteBackend implements SqlBackend {
       if (write.value === null) this.#open.remove.run(write.key);
       else this.#open.put.run(write.key, write.value, write.revision);
     }
-    if (revision !== before) this.#open.put.run(STORE_ROW, NO_BYTES, revision);
+    if (revision !== before) this.#open.setRevision.run(revision, STORE_ROW);
     return outcomes;
   }
 
@@ -218,8 +218,6 @@ export class SqliteBackend implements SqlBackend {
     return this.#statements;
   }
 }
-
-const NO_BYTES = Buffer.alloc(0);
 
 function prepareStatements(connection: SqliteConnection, table: string) {
   // Of two lower bounds SQLite seeks only one, and steps over everything up to the other.
@@ -236,6 +234,7 @@ function prepareStatements(connection: SqliteConnection, table: string) {
       `INSERT INTO ${table} (key, value, revision) VALUES (?, ?, ?)
        ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
     ),
+    setRevision: connection.prepare(`UPDATE ${table} SET revision = ? WHERE key = ?`),
     remove: connection.prepare(`DELETE FROM ${table} WHERE key = ?`),
     begin: connection.prepare('BEGIN IMMEDIATE'),
     commit: connection.prepare('COMMIT'),
@@ -251,12 +250,14 @@ async function readPatiently<R>(limitMs: number, read: () => R): Promise<R> {
 
 /** Does `work` again for as long as another process has the file locked, up to the limit. */
 async function patiently<R>(limitMs: number, work: () => R | Promise<R>): Promise<R> {
-  const deadline = new Deadline(limitMs);
+  let deadline: Deadline | undefined;
   for (;;) {
     try {
-      return await work();
+      const result = work();
+      return result instanceof Promise ? await result : result;
     } catch (error) {
-      if (!isBusy(error) || deadline.isOver) throw error;
+      if (!isBusy(error) || deadline?.isOver === true) throw error;
+      deadline ??= new Deadline(limitMs);
       await pause(2 + Math.random() * 20);
     }
   }
