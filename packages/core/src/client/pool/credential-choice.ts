@@ -5,25 +5,26 @@ import { secretLink } from '../secret-link.js';
 import type { Secret } from '../secret.js';
 import { LivePoolCredentialsError } from './live-pool-errors.js';
 
-/** More refusals than any order of changes and late answers explains. */
-const MOST_REFUSALS = 20;
+/** More than any order of late answers explains. */
+const MOST_REPEATS = 20;
 
 /** What one caller of a pool has tried so far. */
 export class LogInAttempts {
   readonly #refused = new Set<string>();
   readonly #refusedEver = new Set<string>();
-  #refusals = 0;
+  /** Refusals of versions that were refused before, since there last was a new one. */
+  #repeats = 0;
   #begunAfter = 0;
 
   /**
-   * Notes a refusal; false when there were too many. That this version was refused before is no end: a caller waits for its turn, and somebody who had begun to log in with the version
-   * earlier may be let in meanwhile, upon which the pool believes in it again.
+   * Notes a refusal; false when nothing new came of too many. That this version was refused before is no end by itself: a caller waits for its turn, and somebody who had begun to log in
+   * with the version earlier may be let in meanwhile, upon which the pool believes in it again. Nor is a secret that changes faster than the caller gets to log in.
    */
   note(versionId: string): boolean {
+    this.#repeats = this.#refusedEver.has(versionId) ? this.#repeats + 1 : 0;
     this.#refused.add(versionId);
     this.#refusedEver.add(versionId);
-    this.#refusals += 1;
-    return this.#refusals <= MOST_REFUSALS;
+    return this.#repeats <= MOST_REPEATS;
   }
 
   isUntried(versionId: string): boolean {
