@@ -140,8 +140,6 @@ export async function startRotatingApp(options: RotatingAppOptions): Promise<Rot
   };
 }
 
-/** Everything that a careful team turns on: policies that name who may do what, and each operation in the log before it counts. */
-
 interface Database {
   readonly target: LoadTarget;
   close(): Promise<void>;

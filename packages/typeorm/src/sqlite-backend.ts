@@ -205,7 +205,7 @@ export class SqliteBackend implements SqlBackend {
       if (write.value === null) this.#open.remove.run(write.key);
       else this.#open.put.run(write.key, write.value, write.revision);
     }
-    if (revision !== before) this.#open.setRevision.run(revision, STORE_ROW);
+    if (revision !== before) this.#open.put.run(STORE_ROW, NO_BYTES, revision);
     return outcomes;
   }
 
@@ -218,6 +218,8 @@ export class SqliteBackend implements SqlBackend {
     return this.#statements;
   }
 }
+
+const NO_BYTES = Buffer.alloc(0);
 
 function prepareStatements(connection: SqliteConnection, table: string) {
   // Of two lower bounds SQLite seeks only one, and steps over everything up to the other.
@@ -234,7 +236,6 @@ function prepareStatements(connection: SqliteConnection, table: string) {
       `INSERT INTO ${table} (key, value, revision) VALUES (?, ?, ?)
        ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision`,
     ),
-    setRevision: connection.prepare(`UPDATE ${table} SET revision = ? WHERE key = ?`),
     remove: connection.prepare(`DELETE FROM ${table} WHERE key = ?`),
     begin: connection.prepare('BEGIN IMMEDIATE'),
     commit: connection.prepare('COMMIT'),
@@ -250,14 +251,12 @@ async function readPatiently<R>(limitMs: number, read: () => R): Promise<R> {
 
 /** Does `work` again for as long as another process has the file locked, up to the limit. */
 async function patiently<R>(limitMs: number, work: () => R | Promise<R>): Promise<R> {
-  let deadline: Deadline | undefined;
+  const deadline = new Deadline(limitMs);
   for (;;) {
     try {
-      const result = work();
-      return result instanceof Promise ? await result : result;
+      return await work();
     } catch (error) {
-      if (!isBusy(error) || deadline?.isOver === true) throw error;
-      deadline ??= new Deadline(limitMs);
+      if (!isBusy(error) || deadline.isOver) throw error;
       await pause(2 + Math.random() * 20);
     }
   }

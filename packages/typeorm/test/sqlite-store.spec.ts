@@ -147,6 +147,20 @@ describe('next to an application on the same file', () => {
     expect(await commit).toBe(1);
   });
 
+  it('goes on counting where somebody removed the row with the revision of the store', async () => {
+    const store = keep(sqliteStore({ path: file }));
+    await store.open();
+    await put(store, 'a');
+    const other = new DataSource({ type: 'better-sqlite3', database: file });
+    await other.initialize();
+    await other.query(`DELETE FROM nestjs_secrets WHERE key = ''`);
+    await other.destroy();
+    // Two revisions that are alike would let a commit pass that stands on what another has changed since.
+    const revisions = [await put(store, 'b', 'one'), await put(store, 'b', 'two'), await put(store, 'b', 'three')];
+    expect(new Set(revisions).size).toBe(3);
+    expect(await store.revision()).toBe(revisions.at(-1));
+  });
+
   it('takes a table of another name', async () => {
     const store = keep(sqliteStore({ path: file, table: 'my_secrets' }));
     await store.open();
